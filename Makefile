@@ -1,0 +1,41 @@
+# make lists the targets. Everything is installed into .venv from requirements.lock.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint ui lock clean
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: .venv/.complete  ## install everything, pinned, into .venv
+
+# torch first: where no GPU is, a plain CPU build satisfies it and no CUDA packages are pulled in.
+.venv/.complete: requirements.lock pyproject.toml
+	@echo "Setting up .venv (about two minutes, once) ..."
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else f"ccsweep needs Python 3.11 or newer, found {v[0]}.{v[1]}; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+run: setup  ## the main job: train the paper's SVHN network with its estimator (3 minutes of training)
+	$(BIN)/python -m ccsweep +experiment=svhn training.max_minutes=3
+
+test: setup  ## run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+
+lint: setup  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: setup  ## compare runs in MLflow's UI at http://127.0.0.1:5000
+	$(BIN)/python -m ccsweep.tracking.ui
+
+lock: setup  ## write requirements.lock anew from what .venv holds
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+
+clean:  ## remove .venv and caches; outputs/ stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

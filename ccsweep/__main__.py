@@ -1,0 +1,2 @@
+from ccsweep.app import main
+main()

@@ -1,0 +1,81 @@
+"""The entry point: Hydra composes, the schema checks, a task runs, errors become one line.
+
+torch, Lightning and MLflow are imported by the tasks only, so ``--help``, ``--cfg job`` and shell
+completion answer at once.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import sys
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ccsweep.config import check, register, root
+from ccsweep.errors import UserError
+from ccsweep.explain import explain
+
+
+def _unique() -> str:
+    """A folder name that sorts by time and that no other run of the same second shares."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
+
+
+# At import, so that a worker that a launcher starts in another process has them too.
+register()
+OmegaConf.register_new_resolver("ccsweep.unique", _unique, use_cache=True, replace=True)
+
+
+def run_task(cfg: DictConfig) -> float:
+    """Run the task that the config names; returns its test error in percent, for Hydra's sweepers."""
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    try:
+        config = check(cfg)
+        from ccsweep import tasks
+
+        return tasks.TASKS[config.task](config, folder, list(hydra_config.overrides.task))
+    except UserError as error:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # nothing was written: leave nothing behind
+        if hydra_config.mode == RunMode.MULTIRUN:
+            raise  # one job's mistake must not end the others: the sweeper counts it
+        _fail(str(error), status=2)
+
+
+def main() -> None:
+    """Console entry point: ``ccsweep`` and ``python -m ccsweep``."""
+    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # Hydra prints errors its own way and over several lines; so it hands them on instead.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's stop ends a run as Ctrl-C does
+    try:
+        config_path = str(root() / "conf")
+        hydra.main(config_path=config_path, config_name="config", version_base="1.3")(run_task)()
+    except KeyboardInterrupt:
+        _fail("stopped", status=130)
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if traceback_wanted:
+            raise
+        _fail(str(error) if isinstance(error, UserError) else explain(error), status=2)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(line: str, status: int) -> NoReturn:
+    logging.shutdown()
+    print(f"ccsweep: {line}", file=sys.stderr)
+    sys.exit(status)

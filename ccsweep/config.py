@@ -1,0 +1,265 @@
+"""The schema of a run: one dataclass a group, and the checks that need no data.
+
+YAML alone accepts ``learning_rate: abc``; a typed schema does not. Hydra checks names and types
+against these classes while it composes; :func:`check` then looks at values and at what the groups
+mean together, before any data is read. Every complaint is one line (:class:`UserError`).
+
+What each key means stands beside its value in ``conf/``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from ccsweep.errors import UserError
+from ccsweep.suggest import did_you_mean, unknown_key
+
+TASKS = ("train", "evaluate")
+ADDED_GROUPS = ("experiment", "sweeps")  # not in the defaults list: chosen with a plus
+
+
+@dataclass
+class DataConfig:
+    """Which images, from where, how many are held out."""
+
+    name: str = MISSING
+    features: int = MISSING
+    classes: int = MISSING
+    dir: str | None = None
+    verify: bool = True
+    stand_in: str | None = None
+    extra: bool = False
+    samples: int | None = None
+
+
+@dataclass
+class ArchitectureConfig:
+    """Units of each hidden layer; input and output sizes follow from the data."""
+
+    hidden: list[int] = MISSING
+
+
+@dataclass
+class RanksConfig:
+    """One rank per hidden layer, or a share of spectral energy, or neither (the control)."""
+
+    layers: list[int] | None = None
+    energy: float | None = None
+
+
+@dataclass
+class EstimatorConfig:
+    """How the sign of a pre-activation is guessed."""
+
+    name: str = MISSING
+    threshold: float = 0.0
+    refresh_steps: int | None = None
+
+
+@dataclass
+class TrainingConfig:
+    """Optimisation, regularisation, initialisation, and when to stop."""
+
+    epochs: int = MISSING
+    batch_size: int = MISSING
+    learning_rate: float = MISSING
+    learning_rate_decay: float = MISSING
+    momentum: float = MISSING
+    momentum_growth: float = MISSING
+    momentum_max: float = MISSING
+    max_norm: float | None = MISSING
+    l1: float = MISSING
+    l2: float = MISSING
+    dropout_input: float = MISSING
+    dropout_hidden: float = MISSING
+    weight_std: float = MISSING
+    bias: float = MISSING
+    source: str = MISSING
+    verified: bool = MISSING
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "float32"
+    patience: int | None = None
+    max_minutes: float | None = None
+    resume: str | None = None
+
+
+@dataclass
+class TrackingConfig:
+    """Where runs are stored."""
+
+    uri: str | None = None
+    sweep: str | None = None
+    system_metrics: bool = True
+
+
+@dataclass
+class Config:
+    """Everything a run needs to know."""
+
+    task: str = "train"
+    run: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
+    ranks: RanksConfig = field(default_factory=RanksConfig)
+    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    @property
+    def layer_sizes(self) -> list[int]:
+        """Input, hidden and output sizes, e.g. ``[784, 1000, 600, 400, 10]``."""
+        return [self.data.features, *self.architecture.hidden, self.data.classes]
+
+    @property
+    def rank_notation(self) -> str:
+        """``50-35-25`` as in the paper, ``control``, or ``energy0.9``."""
+        if self.ranks.layers is not None:
+            return "-".join(map(str, self.ranks.layers))
+        return "control" if self.ranks.energy is None else f"energy{self.ranks.energy:g}"
+
+
+def root() -> Path:
+    """The folder that holds ``conf/`` and ``sweeps/``: the package in a wheel, else the checkout."""
+    package = Path(__file__).resolve().parent
+    return package if (package / "conf").is_dir() else package.parent
+
+
+def register() -> None:
+    """Hand the schema to Hydra, as ``schema`` in the defaults list of ``conf/config.yaml``."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def known_keys(schema: type = Config, prefix: str = "") -> list[str]:
+    """All dotted keys of the schema, groups included."""
+    keys = []
+    for f in fields(schema):
+        keys.append(prefix + f.name)
+        if isinstance(f.type, type) and is_dataclass(f.type):
+            keys += known_keys(f.type, f"{prefix}{f.name}.")
+    return keys
+
+
+def check(cfg: DictConfig) -> Config:
+    """Check all values and return the config as plain typed objects.
+
+    Args:
+        cfg: the composed config, its type the schema's.
+
+    Raises:
+        UserError: one line naming the key, what was found and what was expected.
+    """
+    if added := sorted(set(_keys(cfg)) - set(known_keys())):
+        raise UserError(unknown_key(added[0], [*known_keys(), *ADDED_GROUPS]))
+    missing = sorted(str(key) for key in OmegaConf.missing_keys(cfg))
+    if missing:
+        raise UserError(f"{missing[0]} has no value; expected one from its config group or {missing[0]}=...")
+    config: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
+    _check_task(config)
+    _check_data(config.data)
+    _check_architecture(config.architecture)
+    _check_ranks(config)
+    _check_estimator(config.estimator)
+    _check_training(config.training)
+    return config
+
+
+def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Dotted keys that are really there: ``+key=value`` adds to a typed config too."""
+    for key in cfg:
+        yield f"{prefix}{key}"
+        if not OmegaConf.is_missing(cfg, key) and isinstance(cfg[key], DictConfig):
+            yield from _keys(cfg[key], f"{prefix}{key}.")
+
+
+def _require(ok: bool, key: str, found: Any, expected: str) -> None:
+    if not ok:
+        shown = {"None": "null", "True": "true", "False": "false"}.get(str(found), found)
+        raise UserError(f"{key}={shown}: expected {expected}")
+
+
+def _one_of(key: str, found: str, known: tuple[str, ...]) -> None:
+    hint = did_you_mean(found, list(known))
+    _require(found in known, key, found, f"one of {', '.join(known)}{hint}")
+
+
+def _check_task(config: Config) -> None:
+    _one_of("task", config.task, TASKS)
+    if config.task == "evaluate":
+        _require(config.run is not None, "run", None, "a run id or folder, as in task=evaluate run=ID")
+
+
+def _check_data(data: DataConfig) -> None:
+    _require(data.features > 0, "data.features", data.features, "a positive number of inputs")
+    _require(data.classes > 1, "data.classes", data.classes, "at least 2 classes")
+    _require(
+        not data.extra or data.name == "svhn", "data.extra", data.extra, "false: only svhn has extra images"
+    )
+    _require(
+        data.samples is None or data.samples >= 100, "data.samples", data.samples, "at least 100 images"
+    )
+
+
+def _check_architecture(architecture: ArchitectureConfig) -> None:
+    hidden = architecture.hidden
+    _require(len(hidden) > 0, "architecture.hidden", hidden, "at least one hidden layer")
+    _require(min(hidden, default=1) > 0, "architecture.hidden", hidden, "a positive number of units per layer")
+
+
+def _check_ranks(config: Config) -> None:
+    ranks, sizes = config.ranks, config.layer_sizes
+    if ranks.energy is not None:
+        _require(ranks.layers is None, "ranks.energy", ranks.energy, "null when ranks.layers is a list")
+        _require(0 < ranks.energy <= 1, "ranks.energy", ranks.energy, "a share above 0 and at most 1")
+    if ranks.layers is None:
+        return
+    hidden = len(config.architecture.hidden)
+    whole = all(isinstance(rank, int) for rank in ranks.layers)  # OmegaConf lets nested lists pass
+    _require(whole, "ranks.layers", ranks.layers, "whole numbers, as in [40,30,20]")
+    _require(
+        len(ranks.layers) == hidden,
+        "ranks.layers",
+        ranks.layers,
+        f"{hidden} ranks, one per hidden layer of {'-'.join(map(str, sizes))}; found {len(ranks.layers)}",
+    )
+    for i, (rank, inputs, units) in enumerate(zip(ranks.layers, sizes, sizes[1:], strict=False)):
+        limit = min(inputs, units)
+        _require(
+            1 <= rank <= limit,
+            f"ranks.layers[{i}]",
+            rank,
+            f"1 to {limit}, the smaller side of the {inputs}x{units} layer",
+        )
+
+
+def _check_estimator(estimator: EstimatorConfig) -> None:
+    _one_of("estimator.name", estimator.name, ("svd",))
+    steps = estimator.refresh_steps
+    _require(
+        steps is None or steps > 0, "estimator.refresh_steps", steps, "a positive number of steps, or null"
+    )
+
+
+def _check_training(training: TrainingConfig) -> None:
+    def number(name: str, ok: bool, expected: str) -> None:
+        _require(ok, f"training.{name}", getattr(training, name), expected)
+
+    t = training
+    for name in ("epochs", "batch_size"):
+        number(name, getattr(t, name) > 0, "a positive whole number")
+    for name in ("learning_rate", "learning_rate_decay", "momentum_growth"):
+        number(name, getattr(t, name) > 0, "a positive number")
+    for name in ("dropout_input", "dropout_hidden", "momentum", "momentum_max"):
+        number(name, 0 <= getattr(t, name) < 1, "at least 0 and below 1")
+    for name in ("l1", "l2", "weight_std", "seed"):
+        number(name, getattr(t, name) >= 0, "0 or more")
+    number("max_norm", t.max_norm is None or t.max_norm > 0, "a positive number, or null for none")
+    number("patience", t.patience is None or t.patience > 0, "a positive number of epochs, or null")
+    number("max_minutes", t.max_minutes is None or t.max_minutes > 0, "a positive time, or null")
+    _one_of("training.device", t.device, ("auto", "cpu", "cuda"))
+    _one_of("training.precision", t.precision, ("float32", "bfloat16"))

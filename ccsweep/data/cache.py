@@ -1,0 +1,80 @@
+"""Arrays that are slow to compute, kept in the user's cache folder."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pooch
+from filelock import FileLock
+
+Arrays = dict[str, np.ndarray]
+
+log = logging.getLogger("ccsweep.data")
+
+
+def folder() -> Path:
+    """The user's cache folder of ccsweep; moved by XDG_CACHE_HOME."""
+    return Path(pooch.os_cache("ccsweep"))
+
+
+def cached(name: str, key: str, compute: Callable[[], Arrays]) -> Arrays:
+    """The arrays of ``compute``, computed once per ``key`` and machine.
+
+    A cache file is there whole or not at all. One that cannot be read, or whose checksum (every
+    member of an .npz has one) does not match, is computed again. Processes that need the same
+    arrays wait for the first one. Where the folder cannot be written, nothing is kept.
+
+    Args:
+        name: What the arrays are, for the file name and messages.
+        key: Stands for everything the arrays depend on, see ``dataset.digest``.
+        compute: Makes the arrays.
+    """
+    path = folder() / "arrays" / f"{name}-{key}.npz"
+    arrays = _read(path)
+    if arrays is None:
+        with _lock(path):
+            arrays = _read(path)  # another process may have made it while this one waited
+            if arrays is None:
+                arrays = compute()
+                _write(path, arrays)
+    return arrays
+
+
+def _read(path: Path) -> Arrays | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # numpy and zipfile raise a dozen kinds, one per damaged byte
+        log.warning("%s is damaged (%s) and is made again", path, error)
+        return None
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Keeps other processes from making the same file; does nothing where none can be made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_suffix(".lock"))
+        lock.acquire()
+    except OSError:
+        yield
+        return
+    with lock:
+        lock.release()  # `with` has counted a second time
+        yield
+
+
+def _write(path: Path, arrays: Arrays) -> None:
+    """Writes beside the file, then renames. The lock keeps the name beside it free."""
+    part = path.with_suffix(".part")
+    try:
+        with part.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types **kwds as bool
+        os.replace(part, path)
+    except OSError as error:
+        log.warning("%s cannot be kept: %s", path, error)

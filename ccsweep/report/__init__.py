@@ -1,0 +1,1 @@
+"""What a run came to: report.json and a table on the terminal."""

@@ -1,0 +1,62 @@
+"""report.json: everything a run found, in one flat file that a sweep or a script can read."""
+
+import json
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+from ccsweep.atomic import write_text
+from ccsweep.config import Config
+from ccsweep.data.dataset import Dataset
+from ccsweep.training.fit import Tested, Trained
+
+
+def summarise(
+    config: Config, dataset: Dataset, trained: Trained | None, tested: Tested
+) -> dict[str, Any]:
+    """Collect the figures of one run; errors in percent, shares between 0 and 1.
+
+    ``test_error_deviation`` is the standard deviation that sampling the test images alone gives,
+    ``sqrt(p (1 - p) / n)``; it says nothing of other seeds.
+    """
+    share, samples = tested.error / 100, len(dataset.test.labels)
+    report: dict[str, Any] = {
+        "task": config.task,
+        "data": dataset.label,
+        "data_digest": dataset.digest,
+        "stand_in_for": dataset.stand_in_for,
+        "notes": list(dataset.notes),
+        "layer_sizes": config.layer_sizes,
+        "ranks": config.rank_notation,
+        "estimator": None if config.rank_notation == "control" else config.estimator.name,
+        "threshold": config.estimator.threshold,
+        "seed": config.training.seed,
+        "test_error": tested.error,
+        "test_error_deviation": 100 * sqrt(share * (1 - share) / samples),
+        "samples": {
+            "train": len(dataset.train.labels),
+            "validation": len(dataset.validation.labels),
+            "test": samples,
+        },
+        "layers": [
+            {"inputs": layer.inputs, "units": layer.units, "rank": layer.rank}
+            | layer.statistics._asdict()
+            for layer in tested.layers
+        ],
+        "theoretical_speedup": tested.theoretical_speedup,
+        "theoretical_speedup_inference": tested.inference_speedup,
+    }
+    if trained is not None:
+        report |= {
+            "validation_error": trained.validation_error,
+            "best_epoch": trained.best_epoch,
+            "epochs": trained.epochs,
+        }
+    return report
+
+
+def write(report: dict[str, Any], folder: Path) -> Path:
+    """Write ``report.json`` into the run's folder; returns its path."""
+    path = folder / "report.json"
+    write_text(path, json.dumps(report, indent=2) + "\n")
+    return path

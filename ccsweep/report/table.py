@@ -1,0 +1,54 @@
+"""The table that ends a run."""
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print what a run found, where it is stored and what to type next."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=100)
+    sizes = "-".join(map(str, report["layer_sizes"]))
+    console.print(f"\n[bold]{report['data']}[/]  {sizes}  ranks {report['ranks']}")
+    for note in report["notes"]:
+        console.print(f"[yellow]note: {note}[/]")
+    console.print(
+        f"test error [bold]{report['test_error']:.2f} %[/] ± {report['test_error_deviation']:.2f}"
+        f"  (n = {report['samples']['test']:,}, seed {report['seed']}; ± from sampling alone)"
+    )
+    if "validation_error" in report:
+        console.print(
+            f"validation error {report['validation_error']:.2f} %, best of {report['epochs']} epochs:"
+            f" epoch {report['best_epoch']}"
+        )
+    console.print(_layers(report["layers"]))
+    console.print(
+        f"theoretical speed-up {report['theoretical_speedup']:.2f}x in training, SVD included;"
+        f" {report['theoretical_speedup_inference']:.2f}x once trained (operations counted, not timed)"
+    )
+    if "seconds" in report:
+        console.print(f"took {report['seconds']:.0f} s")
+    console.print(f"run     {report['run_id']}", soft_wrap=True)
+    console.print(f"folder  {report['folder']}", soft_wrap=True)
+    console.print(f"compare {report['open_with']}", soft_wrap=True)
+
+
+def _layers(layers: list[dict[str, Any]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("layer")
+    for name in ("rank", "density", "true density", "false-off", "false-on", "sign agreement"):
+        table.add_column(name, justify="right")
+    for layer in layers:
+        rank, agreement = layer["rank"], layer["sign_agreement"]
+        shares = ("density", "true_density", "false_off", "false_on")
+        table.add_row(
+            f"{layer['inputs']}x{layer['units']}",
+            "-" if rank is None else str(rank),
+            *(f"{layer[name]:.3f}" for name in shares),
+            "-" if agreement is None else f"{agreement:.3f}",
+        )
+    return table

@@ -1,0 +1,93 @@
+"""MLflow, imported late and kept quiet, and its errors in one line."""
+
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ccsweep.errors import UserError
+from ccsweep.tracking.mask import mask
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_ENVIRONMENT = {
+    # Each may be set differently outside, except that nothing is ever reported to MLflow's makers.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # a lost server is noticed in about 15 s, not minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+# What the store or the disk did, as opposed to a mistake in a call, which keeps its traceback.
+_STORE_CODES = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED", "IO_ERROR"}
+_LOGIN_CODES = {"UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"}
+_DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG}
+
+
+def configure_mlflow() -> None:
+    """Import MLflow with its telemetry off and its loggers down; safe to call again.
+
+    Takes about 2 s the first time. Has to run before anything else in the process imports mlflow.
+    """
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401  (sets its loggers up when imported)
+
+    # These print a traceback for every error that they also raise.
+    for name in ("mlflow.store", "mlflow.system_metrics"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def connect(uri: str) -> "MlflowClient":
+    """Return a client for the store at ``uri``, which ``store.prepare`` has seen before.
+
+    The client may be used from several threads.
+
+    Raises:
+        UserError: the store cannot be opened, or its schema is from another MLflow.
+    """
+    configure_mlflow()
+    from mlflow import MlflowClient
+
+    with store_errors(uri):
+        return MlflowClient(uri)
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Turn what the store or the disk did wrong into one line.
+
+    Raises:
+        UserError: in place of a store's or disk's error; other exceptions pass unchanged.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        reason = mask(error.message.strip().partition("\n")[0])
+        if "out-of-date database schema" in reason:
+            raise UserError(
+                f"tracking.uri: {mask(uri)} was made by another version of MLflow; copy it to a "
+                f"safe place, then run: mlflow db upgrade {mask(uri)}"
+            ) from error
+        if error.error_code in _LOGIN_CODES:
+            raise UserError(
+                f"tracking.uri: {mask(uri)} refuses the login ({reason}); set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            ) from error
+        if error.error_code in _STORE_CODES:
+            raise UserError(
+                f"tracking.uri: {mask(uri)} failed ({reason}); mend it and resume the run"
+            ) from error
+        raise
+    except OSError as error:
+        if error.errno not in _DISK_ERRNOS:
+            raise
+        raise UserError(
+            f"tracking.uri: cannot write {error.filename or mask(uri)} ({error.strerror}); free "
+            "the disk or choose another folder, then resume the run"
+        ) from error

@@ -1,0 +1,139 @@
+"""From what a user types to a run: its folder and its id in the store."""
+
+import json
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ccsweep.errors import UserError
+from ccsweep.tracking.client import connect, store_errors
+from ccsweep.tracking.mask import mask
+from ccsweep.tracking.store import prepare
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as StoredRun
+
+FOLDER_TAG = "ccsweep.folder"
+RUN_FILE = "run.json"  # in a run's folder: which run it belongs to
+
+_ID = re.compile(r"[0-9a-f]{6,32}")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run's folder on this machine, and its id; None for a folder that was never tracked."""
+
+    folder: Path
+    run_id: str | None
+
+
+def find_run(uri: str, ref: str, cache: Path) -> FoundRun:
+    """Find a run by its folder, or by its id or the first 6 or more characters of that.
+
+    A run whose folder is not on this machine has its artifacts downloaded to ``cache/<run id>``,
+    once. A folder is found without asking the store.
+
+    Raises:
+        UserError: no such run, several runs, or a store that does not answer.
+    """
+    folder = Path(ref).expanduser()
+    if folder.is_dir():
+        return FoundRun(folder.absolute(), _run_id_of(folder))
+    prepare(uri)
+    client = connect(uri)
+    with store_errors(uri):
+        run = _by_id(client, uri, ref)
+        run_id = run.info.run_id
+        folder = Path(run.data.tags.get(FOLDER_TAG, ""))
+        # The path alone could name another machine's folder; run.json says that it is the one.
+        if folder.is_absolute() and _run_id_of(folder) == run_id:
+            return FoundRun(folder, run_id)
+        return FoundRun(_download(client, run_id, cache), run_id)
+
+
+def stored_run(client: "MlflowClient", uri: str, run_id: str) -> "StoredRun":
+    """Return MLflow's entity of the run ``run_id``.
+
+    Raises:
+        UserError: no such run, or it was deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with store_errors(uri):
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise UserError(_unknown(client, uri, run_id)) from error
+    if run.info.lifecycle_stage == "deleted":
+        raise UserError(
+            f"run: {run_id} was deleted; bring it back with: mlflow runs restore --run-id {run_id}"
+        )
+    return run
+
+
+def write_run_file(folder: Path, uri: str, run_id: str) -> None:
+    """Note in ``folder`` which run it belongs to."""
+    text = json.dumps({"run_id": run_id, "uri": mask(uri)}, indent=2)
+    (folder / RUN_FILE).write_text(text + "\n")
+
+
+def _run_id_of(folder: Path) -> str | None:
+    try:
+        return json.loads((folder / RUN_FILE).read_text())["run_id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _by_id(client: "MlflowClient", uri: str, ref: str) -> "StoredRun":
+    """Return the one run whose id begins with ``ref``."""
+    if not _ID.fullmatch(ref):
+        raise UserError(_unknown(client, uri, ref))
+    if len(ref) == 32:
+        return stored_run(client, uri, ref)
+    matches = _search(client, f"attributes.run_id LIKE '{ref}%'", limit=2)
+    if not matches:
+        raise UserError(_unknown(client, uri, ref))
+    if len(matches) > 1:
+        raise UserError(
+            f"run: {ref} fits several runs ({_listed(matches)}, ...); give more of the id"
+        )
+    return matches[0]
+
+
+def _unknown(client: "MlflowClient", uri: str, ref: str) -> str:
+    last = _search(client, "", limit=_SHOWN)
+    shown = f"the last runs are {_listed(last)}" if last else "it has no runs yet"
+    return (
+        f"run: {ref} is no run folder and no run id (6 or more characters) in {mask(uri)}; "
+        f"{shown}; see all with make ui"
+    )
+
+
+def _listed(runs: "list[StoredRun]") -> str:
+    return ", ".join(f"{run.info.run_id[:8]} ({run.info.run_name})" for run in runs)
+
+
+def _search(client: "MlflowClient", query: str, limit: int) -> "list[StoredRun]":
+    """Return the latest ``limit`` runs of all experiments that fit ``query``."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    order = ["attributes.start_time DESC"]
+    return list(client.search_runs(experiments, query, max_results=limit, order_by=order))
+
+
+def _download(client: "MlflowClient", run_id: str, cache: Path) -> Path:
+    """Download the artifacts of a run to ``cache/<run id>``, whole or not at all."""
+    target = cache.absolute() / run_id
+    if not target.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as parts:
+            folder = Path(parts) / run_id
+            folder.mkdir()
+            client.download_artifacts(run_id, "", str(folder))
+            folder.rename(target)
+    return target

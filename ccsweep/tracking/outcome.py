@@ -1,0 +1,37 @@
+"""What an exception that leaves a run means for the run's status."""
+
+from typing import Literal
+
+from ccsweep.errors import UserError
+from ccsweep.tracking.mask import mask
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+def status_after(error: BaseException | None) -> Status:
+    """Return the status of a run whose ``with`` was left by ``error``, None being success.
+
+    KILLED is for a run that somebody stopped: Ctrl-C, or an exit that stands for a signal. A plain
+    exit counts by its code, as a shell counts it.
+    """
+    if error is None:
+        return "FINISHED"
+    if isinstance(error, KeyboardInterrupt):
+        return "KILLED"
+    if isinstance(error, SystemExit):
+        # Lightning turns Ctrl-C into sys.exit(1), and SIGTERM into a subclass of SystemExit.
+        if type(error) is not SystemExit or isinstance(error.__context__, KeyboardInterrupt):
+            return "KILLED"
+        if error.code is None or error.code == 0:
+            return "FINISHED"
+        if isinstance(error.code, int) and error.code > 128:  # 128 + the number of a signal
+            return "KILLED"
+    return "FAILED"
+
+
+def describe(error: BaseException) -> str:
+    """Return ``error`` in one line without passwords; a UserError's message is one already."""
+    message = " ".join(mask(str(error)).split())
+    if isinstance(error, UserError):
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

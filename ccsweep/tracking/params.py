@@ -1,0 +1,41 @@
+"""A nested config as MLflow's flat parameters."""
+
+import json
+from collections.abc import Mapping
+
+from ccsweep.tracking.mask import mask_value
+
+PARAM_LIMIT = 6000  # characters that MLflow takes in a parameter
+TAG_LIMIT = 8000
+
+
+def flatten(config: Mapping[str, object]) -> dict[str, str]:
+    """Return ``config`` with dotted keys and every value as text.
+
+    Strings stay as they are and everything else is written as JSON, so that a value reads as it
+    does in a config file.
+
+    >>> flatten({"ranks": {"layers": [75, 50], "seed": None}, "name": "control"})
+    {'ranks.layers': '[75, 50]', 'ranks.seed': 'null', 'name': 'control'}
+    """
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= {f"{key}.{inner}": text for inner, text in flatten(value).items()}
+        else:
+            flat[str(key)] = value if isinstance(value, str) else json.dumps(value, default=str)
+    return flat
+
+
+def loggable(values: Mapping[str, str], limit: int) -> dict[str, str]:
+    """Return ``values`` without passwords and cut to ``limit`` characters each."""
+    return {key: cut(mask_value(key, value), limit) for key, value in values.items()}
+
+
+def cut(text: str, limit: int) -> str:
+    """Return ``text`` in at most ``limit`` characters; an ellipsis shows that some are gone.
+
+    >>> cut("abcdef", 4)
+    'abc…'
+    """
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,278 @@
+"""One tracked run, from its start to its end in every case."""
+
+import getpass
+import json
+import logging
+import os
+import re
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
+
+from ccsweep.errors import UserError
+from ccsweep.tracking.client import connect, store_errors
+from ccsweep.tracking.mask import mask
+from ccsweep.tracking.monitor import Monitor, start_monitor
+from ccsweep.tracking.params import PARAM_LIMIT, TAG_LIMIT, cut, flatten, loggable
+from ccsweep.tracking.store import artifact_root, prepare, sqlite_path
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+FOLDER_TAG = "ccsweep.folder"
+ERROR_TAG = "ccsweep.error"
+RUN_FILE = "run.json"  # in a run's folder: which run it belongs to
+
+_BATCH = 100  # parameters or tags that MLflow takes in one call
+_DIGEST_LIMIT = 36  # characters
+_TEXT = {".csv", ".diff", ".json", ".log", ".md", ".svg", ".txt", ".yaml", ".yml"}
+
+_log = logging.getLogger(__name__)
+
+
+class Run:
+    """A run in an MLflow store; made by ``Run.start`` or ``Run.resume``, ended by ``with``.
+
+    A multirun's parent is a run like any other, whose id its children are started with:
+
+        with Run.start(uri, ..., system_metrics=False) as parent:
+            for job in jobs:
+                with Run.start(uri, ..., parent_id=parent.id) as run:
+                    run.log_metrics({"val_error": 0.12}, step=0)
+
+    The methods may be called from several threads. Passwords in anything logged become ``***``.
+    All methods raise UserError when the store or the disk fails.
+    """
+
+    def __init__(self, client: "MlflowClient", uri: str, run_id: str, monitor: Monitor | None):
+        self.id = run_id
+        self.uri = uri  # may hold a password: show mask(uri)
+        self._client = client
+        self._monitor = monitor
+        self._ended = False
+        self._ending = threading.Lock()
+
+    @classmethod
+    def start(
+        cls,
+        uri: str,
+        *,
+        experiment: str,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        folder: Path,
+        parent_id: str | None = None,
+        system_metrics: bool = True,
+    ) -> Self:
+        """Start a run in the store at ``uri``, which is made ready first if need be.
+
+        Args:
+            uri: from ``resolve_uri``.
+            experiment: made on first use, also when several processes start in it at once.
+            name: what the UI shows.
+            params: nested or flat; flattened to dotted keys, cut at 6000 characters each.
+            tags: cut at 8000 characters each.
+            folder: the run's own folder, created if missing; ``run.json`` in it names the run.
+            parent_id: the run that this one belongs under.
+            system_metrics: log the machine's load; False for a parent, which only waits.
+
+        Raises:
+            UserError: the store does not answer or cannot be written; the experiment is deleted.
+        """
+        prepare(uri)
+        client = connect(uri)
+        folder = folder.absolute()
+        own_tags = {
+            FOLDER_TAG: str(folder),
+            "ccsweep.host": socket.gethostname(),
+            "mlflow.user": getpass.getuser(),
+            "mlflow.source.name": "ccsweep",
+            "mlflow.source.type": "LOCAL",
+        }
+        if parent_id:
+            own_tags["mlflow.parentRunId"] = parent_id
+        with store_errors(uri):
+            folder.mkdir(parents=True, exist_ok=True)
+            experiment_id = _experiment_id(client, uri, experiment)
+            run_id = client.create_run(
+                experiment_id, run_name=name, tags=loggable({**own_tags, **tags}, TAG_LIMIT)
+            ).info.run_id
+        run = cls(client, uri, run_id, None)
+        try:
+            run._log_params(params)
+            with store_errors(uri):
+                text = json.dumps({"run_id": run_id, "uri": mask(uri)}, indent=2)
+                (folder / RUN_FILE).write_text(text + "\n")
+            if system_metrics:
+                run._monitor = start_monitor(run_id, uri, resume=False)
+        except BaseException as error:
+            run._end_after(error)
+            raise
+        return run
+
+    @classmethod
+    def resume(cls, uri: str, run_id: str, *, system_metrics: bool = True) -> Self:
+        """Go on with a run that was ended or killed; its status becomes RUNNING again.
+
+        Its params stay as they were logged at its start.
+
+        Raises:
+            UserError: no such run in the store, or it was deleted.
+        """
+        prepare(uri)
+        client = connect(uri)
+        tags = get_run(client, uri, run_id).data.tags
+        with store_errors(uri):
+            client.update_run(run_id, status="RUNNING")
+            if ERROR_TAG in tags:
+                client.delete_tag(run_id, ERROR_TAG)
+            monitor = start_monitor(run_id, uri, resume=True) if system_metrics else None
+        return cls(client, uri, run_id, monitor)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log all of ``metrics`` at ``step`` in one commit (5 to 50 ms in sqlite).
+
+        NaN is kept as NaN; infinities become the largest finite numbers, as MLflow stores them.
+        """
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        batch = [Metric(key, float(value), now, step) for key, value in metrics.items()]
+        if batch:
+            with store_errors(self.uri):
+                self._client.log_batch(self.id, metrics=batch)
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Copy a file, or a folder under its own name, into the run's artifacts.
+
+        Args:
+            path: a file, or a folder that is copied with all that it holds.
+            folder: where to put it among the artifacts, the top by default.
+        """
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            place = "/".join(filter(None, [folder, *file.relative_to(path.parent).parts[:-1]]))
+            with store_errors(self.uri), _without_passwords(file) as shown:
+                self._client.log_artifact(self.id, str(shown), place or None)
+
+    def log_text(self, text: str, file: str) -> None:
+        """Write ``text`` to the artifact ``file``, for example ``"report/table.md"``."""
+        with store_errors(self.uri):
+            self._client.log_text(self.id, mask(text), file)
+
+    def log_dataset(
+        self,
+        name: str,
+        *,
+        digest: str,
+        source: str,
+        context: str,
+        profile: Mapping[str, object] | None = None,
+    ) -> None:
+        """Note a data set that the run reads, shown by the UI beside the run.
+
+        Args:
+            name: for example ``"mnist"``.
+            digest: of its content; MLflow keeps 36 characters.
+            source: a URL or a path.
+            context: what it is used for: ``"train"``, ``"validation"``, ``"test"``.
+            profile: facts about it, for example ``{"num_rows": 60000}``.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        remote = "://" in source
+        dataset = Dataset(
+            name=name,
+            digest=digest[:_DIGEST_LIMIT],
+            source_type="http" if remote else "local",
+            source=json.dumps({"url" if remote else "uri": mask(source)}),
+            profile=json.dumps(profile) if profile else None,
+        )
+        tag = InputTag("mlflow.data.context", context)
+        with store_errors(self.uri):
+            self._client.log_inputs(self.id, [DatasetInput(dataset, [tag])])
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags; a tag that exists is replaced."""
+        from mlflow.entities import RunTag
+
+        entities = [RunTag(*item) for item in loggable(tags, TAG_LIMIT).items()]
+        with store_errors(self.uri):
+            for start in range(0, len(entities), _BATCH):
+                self._client.log_batch(self.id, tags=entities[start : start + _BATCH])
+
+    def end(self, status: Status) -> None:
+        """End the run; a second call does nothing."""
+        with self._ending:
+            if self._ended:
+                return
+            self._ended = True
+        if self._monitor is not None:
+            self._monitor.finish()
+        with store_errors(self.uri):
+            self._client.set_terminated(self.id, status)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.end("FINISHED")
+        else:
+            self._end_after(error)
+
+    def __repr__(self) -> str:
+        return f"Run({self.id!r}, {mask(self.uri)!r})"
+
+    def _log_params(self, params: Mapping[str, object]) -> None:
+        from mlflow.entities import Param
+
+        entities = [Param(*item) for item in loggable(flatten(params), PARAM_LIMIT).items()]
+        with store_errors(self.uri):
+            for start in range(0, len(entities), _BATCH):
+                self._client.log_batch(self.id, params=entities[start : start + _BATCH])
+
+    def _end_after(self, error: BaseException) -> None:
+        """End with the status that ``error`` means; never hides ``error`` behind another."""
+        status = _status_after(error)
+        try:
+            if status == "FAILED" and not self._ended:
+                what = str(error) if isinstance(error, UserError) else _one_line(error)
+                self.set_tags({ERROR_TAG: what})
+        except Exception as second:
+            _log.warning("the error of run %s was not logged: %s", self.id, mask(str(second)))
+        try:
+            self.end(status)
+        except Exception as second:
+            _log.warning("run %s was not ended: %s", self.id, mask(str(second)))
+
+
+def get_run(client: "MlflowClient", uri: str, run_id: str):  # type: ignore[no-untyped-def]
+    """Return MLflow's entity of a run."""
+    raise NotImplementedError
+
+
+def _status_after(error: BaseException) -> Status:
+    """Return what a run is after ``error`` left its ``with``."""
+    if isinstance(error, KeyboardInterrupt):
+        return "KILLED"
+    if isinstance(error, SystemExit):
+        if error.code in (None, 0):
+            return "FINISHED"
+        # 128 + n: how a handler leaves after signal n.
+        return "KILLED" if isinstance(error.code, int) and error.code > 128 else "FAILED"
+    return "FAILED"

@@ -1,0 +1,183 @@
+"""Where runs are kept: which store, and its schema made once.
+
+A fresh sqlite store costs stock MLflow seconds of small writes, and processes that make it at the
+same time crash. Here MLflow's own migrations run in memory (0.6 s) and the result is renamed into
+place, so that a store is there whole or not at all.
+"""
+
+import os
+import re
+import sqlite3
+import tempfile
+import threading
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from ccsweep.errors import UserError
+from ccsweep.tracking.client import configure_mlflow, connect
+from ccsweep.tracking.mask import mask
+
+_SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]*)")
+_SERVERS = ("http", "https", "postgresql", "mysql", "mssql")
+_LOCK_SECONDS = 60.0
+_in_memory = threading.Lock()  # MLflow keeps one ":memory:" engine in a process
+
+
+def resolve_uri(uri: str | None, folder: Path) -> str:
+    """Return the URI of the store to use: ``uri``, or MLFLOW_TRACKING_URI, or one in ``folder``.
+
+    The store in ``folder`` is ``<folder>/mlflow.db``. A relative sqlite path, which counts from
+    the working directory, becomes absolute so that it means the same in every process.
+
+    Raises:
+        UserError: a plain folder (MLflow 3 has given those up) or an unknown scheme.
+    """
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(folder / "mlflow.db")
+    scheme = uri.partition("://")[0].partition("+")[0].lower()
+    if scheme in _SERVERS:
+        return uri
+    path = sqlite_path(uri)
+    if path is not None:
+        return sqlite_uri(path)
+    if scheme.startswith("sqlite"):
+        raise UserError(
+            f"tracking.uri: {mask(uri)} keeps nothing; expected a file, for example "
+            f"{sqlite_uri(folder / 'mlflow.db')}"
+        )
+    if "://" not in uri or scheme == "file":
+        raise UserError(
+            f"tracking.uri: {mask(uri)} is a plain folder, which MLflow 3 refuses; expected a "
+            f"database, for example {sqlite_uri(folder / 'mlflow.db')}"
+        )
+    raise UserError(
+        f"tracking.uri: {mask(uri)} has the unknown scheme {scheme}; expected sqlite, "
+        f"{', '.join(_SERVERS)}"
+    )
+
+
+def sqlite_uri(path: Path) -> str:
+    """Return the absolute sqlite URI of ``path``."""
+    # SQLAlchemy undoes %xx and ends the path at a question mark.
+    return "sqlite:///" + quote(str(path.expanduser().absolute()), safe="/ #:@!$&'()*+,;=[]~")
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the file of a sqlite URI, None for every other kind of store."""
+    match = _SQLITE.match(uri)
+    if match is None or match["path"] in ("", ":memory:"):
+        return None
+    return Path(unquote(match["path"]))
+
+
+def artifact_root(path: Path) -> Path:
+    """Return the folder for the artifacts of the sqlite store at ``path``."""
+    return path.parent / "mlartifacts"
+
+
+def prepare(uri: str) -> None:
+    """Make sure that the store at ``uri`` (from ``resolve_uri``) answers and has its schema.
+
+    Any number of processes and threads may call this at once. A store that is ready costs about
+    1 ms (sqlite) or one request; a fresh sqlite store 0.6 s beside the import of mlflow.
+
+    Raises:
+        UserError: the server does not answer, or the file cannot be made or is something else.
+    """
+    path = sqlite_path(uri)
+    if path is None:
+        _prepare_server(uri)
+        return
+    try:
+        if not _is_ready(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _create_once(path)
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserError(
+            f"tracking.uri: cannot use {path} as a store ({reason or type(error).__name__}); free "
+            "or mend that folder, or choose another tracking.uri"
+        ) from error
+
+
+def _is_ready(path: Path) -> bool:
+    """Return whether ``path`` holds MLflow's tables; False when it is missing or empty."""
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=20)
+    try:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    finally:
+        connection.close()
+    if tables and "experiments" not in tables:
+        raise UserError(
+            f"tracking.uri: {path} is another program's database (its tables: "
+            f"{', '.join(sorted(tables)[:3])}, ...); give MLflow a file of its own"
+        )
+    return bool(tables)
+
+
+def _create_once(path: Path) -> None:
+    """Create the store unless another process is first; waits for that one."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(f"{path}.lock", timeout=_LOCK_SECONDS):
+            if not _is_ready(path):
+                _create(path)
+    except Timeout as error:
+        raise UserError(
+            f"tracking.uri: another process has been making {path} for {_LOCK_SECONDS:.0f} s; "
+            f"when none is, delete {path}.lock and start again"
+        ) from error
+
+
+def _create(path: Path) -> None:
+    """Run MLflow's migrations in memory and put the result at ``path`` in one step."""
+    configure_mlflow()
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    # MLflow's store itself, so the schema is MLflow's whatever its version. Metadata.create_all
+    # would be quicker but is not the same: defaults, indexes and keys differ (MLflow 3.17).
+    with _in_memory:
+        store = SqlAlchemyStore("sqlite:///:memory:", artifact_root(path).absolute().as_uri())
+        pooled = store.engine.raw_connection()
+        source = pooled.driver_connection
+        assert isinstance(source, sqlite3.Connection)
+        content = source.serialize()
+        pooled.close()
+        store.engine.dispose()
+    partial = Path(f"{path}.partial")  # left by a killed process at worst, and then written over
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _prepare_server(uri: str) -> None:
+    """Check that a server answers; let MLflow make its tables in a database server."""
+    from ccsweep.tracking.reach import check_reachable
+
+    check_reachable(uri)
+    if uri.startswith("http"):
+        return
+    from filelock import FileLock
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        # One try with a plain reason: MLflow would repeat a wrong password for two minutes.
+        create_engine(uri).connect().close()
+    except (SQLAlchemyError, ImportError) as error:
+        reason = mask(str(error).strip().partition("\n")[0])
+        raise UserError(
+            f"tracking.uri: cannot open {mask(uri)} ({reason}); check the driver, the user, the "
+            "password and that the database exists"
+        ) from error
+    # One lock for all databases of this user: prepare runs once a command and is short.
+    with FileLock(Path(tempfile.gettempdir()) / f"ccsweep-tracking-{os.getuid()}.lock"):
+        connect(uri)

@@ -1,0 +1,1 @@
+"""Training a conditional network with Lightning."""

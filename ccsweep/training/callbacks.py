@@ -1,0 +1,82 @@
+"""What happens around the epochs: refreshing factors, watching the clock, logging."""
+
+import time
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from ccsweep.training.module import ConditionalModule
+
+
+class RefreshFactors(Callback):
+    """Recomputes all factors from the current weights.
+
+    At the end of each epoch, just before validation, so that what is validated, saved and tested
+    gates with factors of its own weights; and every ``steps`` training steps where given.
+    """
+
+    def __init__(self, steps: int | None = None) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        """Refresh when the number of steps is due."""
+        if self.steps is not None and trainer.global_step % self.steps == 0:
+            self._refresh(pl_module)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refresh at the end of the epoch."""
+        self._refresh(pl_module)
+
+    @staticmethod
+    def _refresh(module: pl.LightningModule) -> None:
+        assert isinstance(module, ConditionalModule)
+        module.require_finite()  # before NaN weights reach the SVD or a checkpoint
+        module.network.refresh()
+
+
+class WallClock(Callback):
+    """Stops training before the epoch that would end after ``minutes``, judged by the longest so far."""
+
+    def __init__(self, minutes: float) -> None:
+        self.deadline = time.perf_counter() + 60 * minutes
+        self.longest = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note when the epoch began."""
+        self.began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop if another epoch does not fit."""
+        now = time.perf_counter()
+        self.longest = max(self.longest, now - self.began)
+        if now + self.longest > self.deadline:
+            trainer.should_stop = True
+
+
+class MetricLog(Protocol):
+    """What a tracked run offers to callbacks."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        """Log one batch of figures."""
+
+
+class TrackMetrics(Callback):
+    """Sends each epoch's figures to the tracked run, in one batch."""
+
+    def __init__(self, run: MetricLog) -> None:
+        self.run = run
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log what training and validation found; steps count epochs from 1."""
+        self._log(trainer, ("train/", "validation/"))
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log what the test found."""
+        self._log(trainer, ("test/",))
+
+    def _log(self, trainer: pl.Trainer, prefixes: tuple[str, ...]) -> None:
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(prefixes)}
+        self.run.log_metrics(metrics, step=trainer.current_epoch + 1)

@@ -1,0 +1,174 @@
+"""From a config and a data set to a trained, tested network."""
+
+import logging
+import signal
+from pathlib import Path
+from typing import NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from ccsweep.config import Config
+from ccsweep.data.dataset import Dataset
+from ccsweep.data.module import ArrayDataModule
+from ccsweep.errors import UserError
+from ccsweep.estimator.statistics import GateStatistics
+from ccsweep.network import ConditionalMLP, Estimator
+from ccsweep.training import checkpoint
+from ccsweep.training.callbacks import MetricLog, RefreshFactors, TrackMetrics, WallClock
+from ccsweep.training.module import ConditionalModule
+from ccsweep.training.progress import ShowProgress
+
+# Lightning says at INFO what hardware it found; the run's environment.json holds that.
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+
+class Trained(NamedTuple):
+    """What training came to."""
+
+    validation_error: float
+    """Percent, of the best epoch."""
+    best_epoch: int
+    epochs: int
+
+
+class TestedLayer(NamedTuple):
+    """One hidden layer, as tested."""
+
+    inputs: int
+    units: int
+    rank: int | None
+    statistics: GateStatistics
+
+
+class Tested(NamedTuple):
+    """What the test found."""
+
+    error: float
+    """Percent."""
+    layers: list[TestedLayer]
+    theoretical_speedup: float
+    inference_speedup: float
+    """The theoretical speed-up without the SVD: a trained network has its factors."""
+
+
+def build_network(config: Config) -> ConditionalMLP:
+    """The network that a config describes, with weights drawn from its seed."""
+    ranks, count = config.ranks, len(config.architecture.hidden)
+    estimators = None
+    if ranks.layers is not None or ranks.energy is not None:
+        name, threshold = config.estimator.name, config.estimator.threshold
+        estimators = [
+            Estimator(name, rank, ranks.energy, threshold)
+            for rank in ranks.layers or [None] * count
+        ]
+    training = config.training
+    torch.manual_seed(training.seed)
+    network = ConditionalMLP(
+        config.layer_sizes, estimators, training.dropout_input, training.dropout_hidden
+    )
+    network.initialise(training.weight_std, training.bias)
+    return network
+
+
+class Job:
+    """One training job: a network, its data and its folder."""
+
+    def __init__(self, config: Config, dataset: Dataset, folder: Path) -> None:
+        self.config = config
+        self.folder = folder
+        training = config.training
+        device = self._device()
+        self.data = ArrayDataModule(
+            dataset, batch_size=training.batch_size, seed=training.seed, device=device
+        )
+        steps = -(-len(dataset.train.labels) // training.batch_size)
+        every = config.estimator.refresh_steps
+        refreshes = 1 / steps + (1 / every if every else 0)
+        self.module = ConditionalModule(build_network(config), training, refreshes)
+        self._accelerator = "gpu" if device == "cuda" else "cpu"
+
+    def fit(self, run: MetricLog, resume: bool = False) -> Trained:
+        """Train; keep the best epoch's weights in the module.
+
+        Args:
+            run: where each epoch's figures go.
+            resume: go on from the folder's last checkpoint.
+
+        Raises:
+            Diverged: the loss became NaN or infinite.
+            KeyboardInterrupt: stopped by the user or by SIGTERM.
+        """
+        training = self.config.training
+        folder = self.folder / "checkpoints"
+        best = ModelCheckpoint(
+            folder,
+            filename=checkpoint.BEST.removesuffix(".ckpt"),
+            monitor="validation/error",
+            save_last=True,
+            enable_version_counter=False,
+        )
+        callbacks: list[Callback] = [
+            RefreshFactors(self.config.estimator.refresh_steps),
+            TrackMetrics(run),
+            ShowProgress(),
+            best,
+        ]
+        if training.patience is not None:
+            callbacks.append(EarlyStopping("validation/error", patience=training.patience))
+        if training.max_minutes is not None:
+            callbacks.append(WallClock(training.max_minutes))
+        trainer = self._trainer(callbacks)
+        last = folder / checkpoint.LAST
+        if resume:
+            checkpoint.load(last)  # a missing or damaged file is told in one line
+        interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(self.module, datamodule=self.data, ckpt_path=last if resume else None)
+        except SystemExit:  # Lightning's answer to Ctrl-C; it also leaves SIGINT ignored
+            signal.signal(signal.SIGINT, interrupt)
+            raise KeyboardInterrupt from None
+        saved = checkpoint.load_network(self.module.network, folder / checkpoint.BEST)
+        assert best.best_model_score is not None
+        return Trained(float(best.best_model_score), saved + 1, trainer.current_epoch)
+
+    def test(self, run: MetricLog) -> Tested:
+        """Test the module's network as it is, once."""
+        trainer = self._trainer([TrackMetrics(run)])
+        trainer.test(self.module, datamodule=self.data, verbose=False)
+        return Tested(
+            error=float(trainer.callback_metrics["test/error"]),
+            layers=[
+                TestedLayer(layer.in_features, layer.out_features, layer.rank, shares)
+                for layer, shares in zip(
+                    self.module.network.hidden, self.module.layer_statistics, strict=True
+                )
+            ],
+            theoretical_speedup=self.module.theoretical_speedup(),
+            inference_speedup=self.module.theoretical_speedup(refreshes=0.0),
+        )
+
+    def _device(self) -> str:
+        wanted = self.config.training.device
+        if wanted == "cuda" and not torch.cuda.is_available():
+            raise UserError(
+                "training.device=cuda: no CUDA GPU is visible to torch here; use training.device=cpu or auto"
+            )
+        return wanted if wanted != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+    def _trainer(self, callbacks: list[Callback]) -> pl.Trainer:
+        return pl.Trainer(
+            accelerator=self._accelerator,
+            devices=1,
+            precision="bf16-mixed" if self.config.training.precision == "bfloat16" else "32-true",
+            max_epochs=self.config.training.epochs,
+            callbacks=callbacks,
+            plugins=[checkpoint.AtomicCheckpointIO()],
+            default_root_dir=self.folder,
+            logger=False,  # figures go to the tracked run, by epoch
+            enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )

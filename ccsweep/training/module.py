@@ -1,0 +1,174 @@
+"""The Lightning module: loss, schedules, and the figures of every epoch."""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ccsweep.config import TrainingConfig
+from ccsweep.errors import UserError
+from ccsweep.estimator.cost import LayerCost, theoretical_speedup
+from ccsweep.estimator.statistics import GateStatistics, count, statistics
+from ccsweep.network import ConditionalMLP
+from ccsweep.training.schedules import learning_rate, limit_norms, momentum
+
+NEVER = torch.iinfo(torch.int64).max
+
+
+class Diverged(UserError):
+    """The loss became NaN or infinite; the message says since which step."""
+
+
+class ConditionalModule(pl.LightningModule):
+    """Trains a :class:`ConditionalMLP` as the paper does; settings and their sources: conf/training.
+
+    Loss: cross-entropy + l1 * (sum of all hidden activations, mean over the batch). Nothing in a step
+    waits for the device: sums stay tensors until the epoch ends.
+    """
+
+    def __init__(self, network: ConditionalMLP, config: TrainingConfig, refreshes: float) -> None:
+        """Wrap a network.
+
+        Args:
+            network: the network to train.
+            config: optimisation and regularisation.
+            refreshes: factorisations per training step, for the theoretical speed-up.
+        """
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.refreshes = refreshes
+        self.layer_statistics: list[GateStatistics] = []
+        """Of the last validation or test pass, one per hidden layer."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, classes) of images (batch, features)."""
+        return self.network(images)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """SGD; weight decay on weights, not on biases."""
+        linears = self.network.linears()
+        groups: list[dict[str, Any]] = [
+            {"params": [layer.weight for layer in linears], "weight_decay": self.config.l2},
+            {"params": [layer.bias for layer in linears], "weight_decay": 0.0},
+        ]
+        return torch.optim.SGD(groups, lr=self.config.learning_rate, momentum=self.config.momentum)
+
+    def on_train_epoch_start(self) -> None:
+        """Set the epoch's randomness and schedules, both functions of (seed, epoch) alone."""
+        epoch = self.current_epoch
+        torch.manual_seed((self.config.seed << 20) + epoch)
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+            group["lr"] = learning_rate(self.config, epoch)
+            group["momentum"] = momentum(self.config, epoch)
+        self._loss_sum = torch.zeros((), device=self.device)
+        self._first_bad = torch.tensor(NEVER, device=self.device)
+        self._steps = 0
+        self._epoch_start = time.perf_counter()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Loss of one batch: images (batch, features), labels (batch,)."""
+        images, labels = batch
+        logits, traces = self.network.trace(images)
+        loss = F.cross_entropy(logits, labels)
+        if self.config.l1:
+            # Activations are never negative, so their sum is their L1 norm.
+            loss = loss + self.config.l1 / len(images) * sum(t.activation.sum() for t in traces)
+        with torch.no_grad():
+            self._loss_sum += loss
+            bad = torch.where(loss.isfinite(), NEVER, self.global_step)
+            self._first_bad = torch.minimum(self._first_bad, bad)
+        self._steps += 1
+        return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, then bring units whose incoming weights grew too long back to max_norm."""
+        super().optimizer_step(*args, **kwargs)
+        if self.config.max_norm is not None:
+            limit_norms(self.network.linears(), self.config.max_norm)
+
+    def require_finite(self) -> None:
+        """Raise :class:`Diverged` if any loss of this epoch was NaN or infinite."""
+        if (step := int(self._first_bad)) != NEVER:
+            raise Diverged(
+                f"the loss is not a finite number since step {step} (epoch {self.current_epoch + 1}); "
+                f"try a smaller training.learning_rate than {self.config.learning_rate:g}"
+            )
+
+    def on_validation_start(self) -> None:
+        """Note how long the epoch's training took, before validation begins."""
+        if self.trainer.training or self.trainer.validating:
+            self._epoch_seconds = time.perf_counter() - self._epoch_start
+
+    def on_validation_epoch_start(self) -> None:
+        """Empty the sums."""
+        self._counts = torch.zeros(
+            len(self.network.hidden), 4, dtype=torch.int64, device=self.device
+        )
+        self._wrong = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._losses = torch.zeros((), device=self.device)
+        self._samples = 0
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Add one batch to the sums."""
+        images, labels = batch
+        logits, traces = self.network.trace(images)
+        self._losses += F.cross_entropy(logits, labels, reduction="sum")
+        self._wrong += (logits.argmax(1) != labels).sum()
+        self._counts += torch.stack([count(t.preactivation, t.gate) for t in traces])
+        self._samples += len(labels)
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the epoch: its training loss and speed, and what validation found."""
+        optimizer = self.optimizers()
+        group = optimizer.param_groups[0]  # type: ignore[union-attr]
+        training = {
+            "train/loss": self._loss_sum / max(self._steps, 1),
+            "train/learning_rate": group["lr"],
+            "train/momentum": group["momentum"],
+            "train/seconds": self._epoch_seconds,
+        }
+        self.log_dict(training | self._figures("validation"))
+
+    def on_test_epoch_end(self) -> None:
+        """Log what the test found."""
+        self.log_dict(self._figures("test"))
+
+    def _figures(self, stage: str) -> dict[str, float]:
+        layers = self.network.hidden
+        self.layer_statistics = [
+            statistics(counts, gated=layer.rank is not None)
+            for layer, counts in zip(layers, self._counts.cpu(), strict=True)
+        ]
+        figures = {
+            "error": 100 * int(self._wrong) / self._samples,
+            "loss": float(self._losses) / self._samples,
+            "theoretical_speedup": self.theoretical_speedup(),
+        }
+        for i, (layer, shares) in enumerate(zip(layers, self.layer_statistics, strict=True), 1):
+            named = {"rank": layer.rank, **shares._asdict()}
+            figures |= {f"layer{i}/{name}": float(v) for name, v in named.items() if v is not None}
+        return {f"{stage}/{name}": value for name, value in figures.items()}
+
+    def theoretical_speedup(self, refreshes: float | None = None) -> float:
+        """From the densities of the last pass.
+
+        Args:
+            refreshes: factorisations per batch; None counts them as often as training does.
+        """
+        refreshes = self.refreshes if refreshes is None else refreshes
+        return theoretical_speedup(list(self._costs()), self.config.batch_size, refreshes)
+
+    def _costs(self) -> Iterable[LayerCost]:
+        for layer, shares in zip(self.network.hidden, self.layer_statistics, strict=True):
+            yield LayerCost(layer.in_features, layer.out_features, layer.rank, shares.density)
+        output = self.network.output
+        yield LayerCost(output.in_features, output.out_features)

@@ -1,0 +1,39 @@
+import pytest
+
+from ccsweep.estimator.cost import LayerCost, svd_operations, theoretical_speedup
+
+SVHN = [1024, 1500, 700, 400, 200]
+
+
+def svhn(ranks: list[int], density: float) -> list[LayerCost]:
+    return [
+        LayerCost(d, h, r, density) for d, h, r in zip(SVHN, SVHN[1:], ranks, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(("density", "expected"), [(0.05, 5.77), (0.10, 4.48), (0.25, 2.68)])
+def test_the_svhn_network_at_75_50_40_30(density: float, expected: float) -> None:
+    """The figures of shared/reference/kernels.md, which leave the output layer and the SVD out."""
+    assert theoretical_speedup(svhn([75, 50, 40, 30], density)) == pytest.approx(expected, rel=0.005)
+
+
+def test_one_layer_is_one_over_density_plus_rank_cost() -> None:
+    d, h, r = 1024, 1500, 50
+    bound = 1 / (0.1 + r * (d + h) / (d * h))
+    assert theoretical_speedup([LayerCost(d, h, r, 0.1)]) == pytest.approx(bound, rel=0.002)
+
+
+def test_the_control_gains_nothing() -> None:
+    assert theoretical_speedup([LayerCost(64, 32)], refreshes=0.5) == 1.0
+
+
+def test_the_svd_costs_what_it_costs() -> None:
+    layers = svhn([75, 50, 40, 30], 0.1)
+    free = theoretical_speedup(layers, batch=250)
+    paid = theoretical_speedup(layers, batch=250, refreshes=1 / 200)
+    assert paid < free
+    assert theoretical_speedup(layers, batch=250, refreshes=1.0) < 1.0
+
+
+def test_svd_operations_do_not_depend_on_which_side_is_longer() -> None:
+    assert svd_operations(700, 400) == svd_operations(400, 700) == 6 * 700 * 400**2 + 20 * 400**3

@@ -1,0 +1,125 @@
+"""Every config composes; every mistake is one line with the key, what was found and what is expected."""
+
+from collections.abc import Iterator
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+import ccsweep.app  # noqa: F401  registers the schema and the resolver
+from ccsweep.config import Config, check, known_keys, root
+from ccsweep.errors import UserError
+from ccsweep.explain import explain, groups
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    with initialize_config_dir(str(root() / "conf"), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> DictConfig:
+    return compose("config", overrides=list(overrides))
+
+
+def complaint(*overrides: str) -> str:
+    """The line a user would read."""
+    try:
+        check(composed(*overrides))
+    except UserError as error:
+        return str(error)
+    except Exception as error:
+        return explain(error)
+    return "nothing to complain about"
+
+
+@pytest.mark.parametrize("name", groups()["experiment"])
+def test_every_experiment_composes(name: str) -> None:
+    config = check(composed(f"+experiment={name}"))
+    assert config.ranks.layers is not None
+    assert len(config.ranks.layers) == len(config.architecture.hidden)
+
+
+@pytest.mark.parametrize("name", groups()["sweeps"])
+def test_every_sweep_composes(name: str) -> None:
+    check(composed(f"+sweeps={name}"))
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [(g, o) for g, options in groups().items() for o in options if g not in ("experiment", "sweeps")],
+)
+def test_every_option_fits_the_schema(group: str, option: str) -> None:
+    composed(f"{group}={option}")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((root() / "conf").rglob("*.yaml")) + sorted((root() / "sweeps").glob("*.yaml"))
+)
+def test_every_file_opens_with_a_line_on_what_it_is(path) -> None:
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+    assert lines[0].startswith("# ")
+
+
+def test_the_papers_rows_are_there() -> None:
+    svhn = {"200-100-75-15", "100-75-50-25", "100-75-50-15", "75-50-40-30", "50-40-40-35", "25-25-15-15"}
+    mnist = {"50-35-25", "25-25-25", "15-10-5", "10-10-5"}
+    for row in svhn | mnist:
+        assert OmegaConf.load(root() / "conf/ranks" / f"{row}.yaml").layers == [
+            int(rank) for rank in row.split("-")
+        ]
+
+
+def test_notation() -> None:
+    assert check(composed("+experiment=svhn")).rank_notation == "75-50-40-30"
+    assert check(composed("ranks=control")).rank_notation == "control"
+    assert check(composed("ranks=energy", "ranks.energy=0.9")).rank_notation == "energy0.9"
+    assert check(composed("+experiment=mnist")).layer_sizes == [784, 1000, 600, 400, 10]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            "training.learning_rate=abc",
+            "training.learning_rate: value 'abc' of type 'str' could not be converted to Float",
+        ),
+        ("training.lr=0.1", "training.lr: no such key; did you mean 'training.learning_rate'?"),
+        ("+training.lr=0.1", "training.lr: no such key; did you mean 'training.learning_rate'?"),
+        ("trainig.epochs=3", "trainig: no such key; did you mean 'training'?"),
+        ("learning_rate=1", "learning_rate: no such key; did you mean 'training.learning_rate'?"),
+        ("rank=control", "rank: no such key; did you mean 'ranks'?"),
+        ("+experimnt=svhn", "experimnt: no such key; did you mean 'experiment'?"),
+        ("experiment=svhn", "experiment: is added with a plus, as in +experiment=mnist"),
+        ("+ranks=control", "ranks: has a value already; write ranks=... without the plus"),
+        ("data=minst", "data=minst: no such option; expected one of digits, housenumbers, mnist, svhn; did you mean 'mnist'?"),
+        ("ranks=24-16,control", "ranks=24-16,control: several values need -m, as in python -m ccsweep -m ranks=24-16,control"),
+        ("ranks.layers=[1,2", "ranks.layers=[1,2: cannot be read as key=value; quote lists, as in 'ranks.layers=[40,30,20]'"),
+        ("ranks.layers=[1]", "ranks.layers=[1]: expected 2 ranks, one per hidden layer of 64-256-128-10; found 1"),
+        ("ranks.layers=[65,16]", "ranks.layers[0]=65: expected 1 to 64, the smaller side of the 64x256 layer"),
+        ("ranks.layers=[0,16]", "ranks.layers[0]=0: expected 1 to 64, the smaller side of the 64x256 layer"),
+        ("ranks.layers=[[1,2],3]", "ranks.layers=[[1, 2], 3]: expected whole numbers, as in [40,30,20]"),
+        ("ranks.energy=0.5", "ranks.energy=0.5: expected null when ranks.layers is a list"),
+        ("training.dropout_hidden=-0.1", "training.dropout_hidden=-0.1: expected at least 0 and below 1"),
+        ("training.epochs=0", "training.epochs=0: expected a positive whole number"),
+        ("training.epochs=2.5", "training.epochs: value '2.5' of type 'float' could not be converted to Integer"),
+        ("training.device=gpu", "training.device=gpu: expected one of auto, cpu, cuda; did you mean 'cpu'?"),
+        ("task=trian", "task=trian: expected one of train, evaluate; did you mean 'train'?"),
+        ("task=evaluate", "run=null: expected a run id or folder, as in task=evaluate run=ID"),
+        ("data.extra=true", "data.extra=true: expected false: only svhn has extra images"),
+        ("hydra.run.dirr=x", "hydra.run.dirr: no such key in Hydra's own config; python -m ccsweep --cfg hydra shows it"),
+    ],
+)
+def test_mistakes(overrides: str, line: str) -> None:
+    assert complaint(overrides) == line
+
+
+def test_an_unknown_rank_row_says_how_to_write_other_ranks() -> None:
+    line = complaint("ranks=40-30-20")
+    assert line.startswith("ranks=40-30-20: no such option; expected one of 10-10-5, ")
+    assert line.endswith("; for any other ranks write 'ranks.layers=[40,30,20]'")
+
+
+def test_every_key_is_known() -> None:
+    assert "training.learning_rate" in known_keys()
+    assert "ranks.layers" in known_keys(Config)
