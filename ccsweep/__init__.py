@@ -1,0 +1,1 @@
+"""Conditional ReLU networks that skip work, and the sweeps that find the good ones."""

@@ -1,2 +1,3 @@
 from ccsweep.app import main
+
 main()

@@ -13,7 +13,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -37,8 +37,8 @@ register()
 OmegaConf.register_new_resolver("ccsweep.unique", _unique, use_cache=True, replace=True)
 
 
-def run_task(cfg: DictConfig) -> float:
-    """Run the task that the config names; returns its test error in percent, for Hydra's sweepers."""
+def run_task(cfg: DictConfig) -> dict[str, Any]:
+    """Run the task that the config names; returns its report, for the sweeper."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:

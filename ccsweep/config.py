@@ -17,6 +17,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from ccsweep.errors import UserError
 from ccsweep.suggest import did_you_mean, unknown_key
 
+OUTPUTS = Path("outputs")  # run folders, as in conf/config.yaml, and MLflow's store by default
 TASKS = ("train", "evaluate")
 ADDED_GROUPS = ("experiment", "sweeps")  # not in the defaults list: chosen with a plus
 
@@ -171,7 +172,7 @@ def check(cfg: DictConfig) -> Config:
 
 def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
     """Dotted keys that are really there: ``+key=value`` adds to a typed config too."""
-    for key in cfg:
+    for key in map(str, cfg):
         yield f"{prefix}{key}"
         if not OmegaConf.is_missing(cfg, key) and isinstance(cfg[key], DictConfig):
             yield from _keys(cfg[key], f"{prefix}{key}.")
@@ -198,17 +199,28 @@ def _check_data(data: DataConfig) -> None:
     _require(data.features > 0, "data.features", data.features, "a positive number of inputs")
     _require(data.classes > 1, "data.classes", data.classes, "at least 2 classes")
     _require(
-        not data.extra or data.name == "svhn", "data.extra", data.extra, "false: only svhn has extra images"
+        not data.extra or data.name == "svhn",
+        "data.extra",
+        data.extra,
+        "false: only svhn has extra images",
     )
     _require(
-        data.samples is None or data.samples >= 100, "data.samples", data.samples, "at least 100 images"
+        data.samples is None or data.samples >= 100,
+        "data.samples",
+        data.samples,
+        "at least 100 images",
     )
 
 
 def _check_architecture(architecture: ArchitectureConfig) -> None:
     hidden = architecture.hidden
     _require(len(hidden) > 0, "architecture.hidden", hidden, "at least one hidden layer")
-    _require(min(hidden, default=1) > 0, "architecture.hidden", hidden, "a positive number of units per layer")
+    _require(
+        min(hidden, default=1) > 0,
+        "architecture.hidden",
+        hidden,
+        "a positive number of units per layer",
+    )
 
 
 def _check_ranks(config: Config) -> None:
@@ -241,7 +253,10 @@ def _check_estimator(estimator: EstimatorConfig) -> None:
     _one_of("estimator.name", estimator.name, ("svd",))
     steps = estimator.refresh_steps
     _require(
-        steps is None or steps > 0, "estimator.refresh_steps", steps, "a positive number of steps, or null"
+        steps is None or steps > 0,
+        "estimator.refresh_steps",
+        steps,
+        "a positive number of steps, or null",
     )
 
 

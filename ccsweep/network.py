@@ -115,7 +115,10 @@ class ConditionalMLP(nn.Module):
         super().__init__()
         each = estimators if estimators is not None else [None] * (len(sizes) - 2)
         pairs = zip(sizes, sizes[1:-1], each, strict=False)
-        self.hidden = nn.ModuleList(ConditionalLinear(d, h, e) for d, h, e in pairs)
+        # A ModuleList says too little of what it holds.
+        self.hidden: Sequence[ConditionalLinear] = nn.ModuleList(  # type: ignore[assignment]
+            ConditionalLinear(d, h, e) for d, h, e in pairs
+        )
         self.output = nn.Linear(sizes[-2], sizes[-1])
         self.dropout_input = dropout_input
         self.dropout_hidden = dropout_hidden
@@ -134,19 +137,19 @@ class ConditionalMLP(nn.Module):
 
     def linears(self) -> list[nn.Linear]:
         """All layers in order, the output layer last."""
-        return [*self.hidden, self.output]  # type: ignore[list-item]
+        return [*self.hidden, self.output]
 
     def refresh(self) -> None:
         """Recompute every layer's factors from its current weights."""
         for layer in self.hidden:
-            layer.refresh()  # type: ignore[operator]
+            layer.refresh()
 
     def trace(self, x: Tensor) -> tuple[Tensor, list[Trace]]:
         """Logits (batch, classes) of x (batch, in_features), and what every hidden layer did."""
         traces = []
         x = F.dropout(x, self.dropout_input, self.training)
         for layer in self.hidden:
-            traces.append(layer.trace(x))  # type: ignore[operator]
+            traces.append(layer.trace(x))
             x = F.dropout(traces[-1].activation, self.dropout_hidden, self.training)
         return self.output(x), traces
 

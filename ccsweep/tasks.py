@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ccsweep import tracking
 from ccsweep.atomic import write_text
-from ccsweep.config import Config, check
+from ccsweep.config import OUTPUTS, Config, check
 from ccsweep.errors import UserError
+from ccsweep.tracking import provenance
+from ccsweep.tracking.find import FoundRun, find_run
+from ccsweep.tracking.mask import mask
+from ccsweep.tracking.parent import open_parent
+from ccsweep.tracking.run import Run
+from ccsweep.tracking.store import prepare, resolve_uri
 
 if TYPE_CHECKING:  # torch and Lightning are imported while the store gets ready
     from ccsweep.data.dataset import Dataset
@@ -53,9 +58,9 @@ def train(config: Config, folder: Path, overrides: list[str]) -> Report:
     resume = config.training.resume
     if resume is None:
         return _train(config, folder, overrides)
-    found = tracking.find_run(_uri(config), resume)
+    found = _found(config, resume)
     if found.run_id is None:
-        raise UserError(f"training.resume={resume}: the folder names no run; expected one with a run_id file")
+        raise UserError(f"training.resume={resume}: no run.json there; expected a run id or a run's folder")
     settings = _settings_of(found.folder, config, overrides, "training.resume")
     return _train(settings, found.folder, overrides, found.run_id)
 
@@ -63,7 +68,7 @@ def train(config: Config, folder: Path, overrides: list[str]) -> Report:
 def evaluate(config: Config, folder: Path, overrides: list[str]) -> Report:
     """Test a trained run again, with the ranks or the estimator that the overrides name."""
     assert config.run is not None
-    found = tracking.find_run(_uri(config), config.run)
+    found = _found(config, config.run)
     settings = _settings_of(found.folder, config, overrides, "run")
     settings.task, settings.run = "evaluate", found.run_id or str(found.folder)
     with _prepared(settings) as dataset:
@@ -86,16 +91,14 @@ TASKS: dict[str, Callable[[Config, Path, list[str]], Report]] = {
 }
 
 
-def _train(
-    config: Config, folder: Path, overrides: list[str], run_id: str | None = None
-) -> Report:
+def _train(config: Config, folder: Path, overrides: list[str], run_id: str | None = None) -> Report:
     with _prepared(config) as dataset:
         from ccsweep.training.fit import Job
 
         if run_id is None:
             run = _start(config, folder, overrides, dataset)
         else:
-            run = tracking.Run.resume(_uri(config), run_id)
+            run = Run.resume(_uri(config), run_id)
         with run, _log_file(folder):
             began = time.perf_counter()
             try:
@@ -112,7 +115,7 @@ def _train(
 def _prepared(config: Config) -> Iterator["Dataset"]:
     """The data set; MLflow's store gets ready meanwhile, in a thread."""
     with ThreadPoolExecutor(1) as pool:
-        store = pool.submit(tracking.prepare, _uri(config))
+        store = pool.submit(prepare, _uri(config))
         from ccsweep import data
 
         settings = config.data
@@ -134,16 +137,21 @@ def _prepared(config: Config) -> Iterator["Dataset"]:
 
 
 def _uri(config: Config) -> str:
-    return tracking.resolve_uri(config.tracking.uri, Path.cwd() / "outputs")
+    return resolve_uri(config.tracking.uri, OUTPUTS)
 
 
-def _start(
-    config: Config, folder: Path, overrides: list[str], dataset: "Dataset"
-) -> tracking.Run:
+def _found(config: Config, ref: str) -> FoundRun:
+    return find_run(_uri(config), ref, cache=OUTPUTS / "downloaded")
+
+
+def _start(config: Config, folder: Path, overrides: list[str], dataset: "Dataset") -> Run:
     """Open the tracked run, with all that is known before training."""
+    import torch
+
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
-    write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
+    settings = [folder / "config.yaml", folder / "overrides.yaml"]
+    write_text(settings[0], mask(OmegaConf.to_yaml(OmegaConf.structured(config))))
+    write_text(settings[1], mask(OmegaConf.to_yaml(OmegaConf.create(overrides))))
     name = dataset.name
     if dataset.stand_in_for is not None:
         name = f"{dataset.name}-for-{dataset.stand_in_for}"
@@ -151,16 +159,103 @@ def _start(
     words = [name, config.rank_notation, *estimator, f"s{config.training.seed}"]
     if config.task == "evaluate":
         words.insert(0, "evaluate")
+    tags = {"ccsweep.task": config.task, "ccsweep.data": dataset.label}
+    if config.run is not None:
+        tags["ccsweep.evaluates"] = config.run
+    if dataset.stand_in_for is not None:
+        tags["ccsweep.stand_in_for"] = dataset.stand_in_for
     uri = _uri(config)
     parent = None
     if config.tracking.sweep is not None:
-        parent = tracking.open_parent(uri, dataset.label, Path(config.tracking.sweep))
-    return tracking.Run.start(
+        parent = open_parent(uri, dataset.label, Path(config.tracking.sweep))
+    run = Run.start(
         uri,
         experiment=dataset.label,
         name=" ".join(words),
         params=asdict(config),
-        tags={"ccsweep.task": config.task, "ccsweep.data": dataset.label},
+        tags=tags | provenance.code_tags(),
         folder=folder,
         parent_id=parent,
+        system_metrics=config.tracking.system_metrics,
     )
+    for file in (*settings, *provenance.write(folder, threads=torch.get_num_threads())):
+        run.log_artifact(file)
+    for context in ("train", "validation", "test"):
+        run.log_dataset(
+            dataset.name,
+            digest=dataset.digest,
+            source=config.data.dir or "embedded or in the user's cache",
+            context=context,
+            profile={
+                "images": len(getattr(dataset, context).labels),
+                "features": dataset.features,
+                "notes": list(dataset.notes),
+            },
+        )
+    return run
+
+
+def _finish(
+    run: Run,
+    config: Config,
+    folder: Path,
+    dataset: "Dataset",
+    trained: "Trained | None",
+    tested: "Tested",
+    began: float,
+) -> Report:
+    """Write report.json, log it and print the table."""
+    from ccsweep import report
+
+    found = report.summarise(config, dataset, trained, tested) | {
+        "seconds": time.perf_counter() - began,
+        "run_id": run.id,
+        "folder": str(folder),
+        "open_with": f"python -m ccsweep.tracking.ui --uri {mask(run.uri)}",
+    }
+    run.log_artifact(report.write(found, folder))
+    report.show(found)
+    return found
+
+
+def _settings_of(trained: Path, config: Config, overrides: Sequence[str], by: str) -> Config:
+    """The settings of a trained run, with the overrides of this command on top.
+
+    Args:
+        trained: the trained run's folder.
+        config: this command's config, where the overrides already took effect.
+        overrides: what this command says.
+        by: the key that names the run; ``MAY_CHANGE`` says what else may stand beside it.
+    """
+    path = trained / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{by}: {path} is missing; expected the folder of a ccsweep run")
+    settings = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path))
+    assert isinstance(settings, DictConfig)
+    given = OmegaConf.structured(config)
+    for override in overrides:
+        key = _key(override)
+        if not any(key == k or key.startswith(f"{k}.") for k in MAY_CHANGE[by]):
+            allowed = ", ".join(k for k in MAY_CHANGE[by] if k not in (by, "task"))
+            raise UserError(f"{key}: cannot change with {by}=...; only {allowed} can")
+        OmegaConf.update(settings, key, OmegaConf.select(given, key), force_add=True)
+    settings.tracking = given.tracking
+    settings.training.resume = None
+    return check(settings)
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+@contextmanager
+def _log_file(folder: Path) -> Iterator[None]:
+    """Copy the log into the run's folder, for who looks at it the morning after."""
+    handler = logging.FileHandler(folder / "run.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()

@@ -62,7 +62,14 @@ def test_every_file_opens_with_a_line_on_what_it_is(path) -> None:
 
 
 def test_the_papers_rows_are_there() -> None:
-    svhn = {"200-100-75-15", "100-75-50-25", "100-75-50-15", "75-50-40-30", "50-40-40-35", "25-25-15-15"}
+    svhn = {
+        "200-100-75-15",
+        "100-75-50-25",
+        "100-75-50-15",
+        "75-50-40-30",
+        "50-40-40-35",
+        "25-25-15-15",
+    }
     mnist = {"50-35-25", "25-25-25", "15-10-5", "10-10-5"}
     for row in svhn | mnist:
         assert OmegaConf.load(root() / "conf/ranks" / f"{row}.yaml").layers == [
@@ -92,22 +99,55 @@ def test_notation() -> None:
         ("+experimnt=svhn", "experimnt: no such key; did you mean 'experiment'?"),
         ("experiment=svhn", "experiment: is added with a plus, as in +experiment=mnist"),
         ("+ranks=control", "ranks: has a value already; write ranks=... without the plus"),
-        ("data=minst", "data=minst: no such option; expected one of digits, housenumbers, mnist, svhn; did you mean 'mnist'?"),
-        ("ranks=24-16,control", "ranks=24-16,control: several values need -m, as in python -m ccsweep -m ranks=24-16,control"),
-        ("ranks.layers=[1,2", "ranks.layers=[1,2: cannot be read as key=value; quote lists, as in 'ranks.layers=[40,30,20]'"),
-        ("ranks.layers=[1]", "ranks.layers=[1]: expected 2 ranks, one per hidden layer of 64-256-128-10; found 1"),
-        ("ranks.layers=[65,16]", "ranks.layers[0]=65: expected 1 to 64, the smaller side of the 64x256 layer"),
-        ("ranks.layers=[0,16]", "ranks.layers[0]=0: expected 1 to 64, the smaller side of the 64x256 layer"),
-        ("ranks.layers=[[1,2],3]", "ranks.layers=[[1, 2], 3]: expected whole numbers, as in [40,30,20]"),
+        (
+            "data=minst",
+            "data=minst: no such option; expected one of digits, housenumbers, mnist, svhn; did you mean 'mnist'?",
+        ),
+        (
+            "ranks=24-16,control",
+            "ranks=24-16,control: several values need -m, as in python -m ccsweep -m ranks=24-16,control",
+        ),
+        (
+            "ranks.layers=[1,2",
+            "ranks.layers=[1,2: cannot be read as key=value; quote lists, as in 'ranks.layers=[40,30,20]'",
+        ),
+        (
+            "ranks.layers=[1]",
+            "ranks.layers=[1]: expected 2 ranks, one per hidden layer of 64-256-128-10; found 1",
+        ),
+        (
+            "ranks.layers=[65,16]",
+            "ranks.layers[0]=65: expected 1 to 64, the smaller side of the 64x256 layer",
+        ),
+        (
+            "ranks.layers=[0,16]",
+            "ranks.layers[0]=0: expected 1 to 64, the smaller side of the 64x256 layer",
+        ),
+        (
+            "ranks.layers=[[1,2],3]",
+            "ranks.layers=[[1, 2], 3]: expected whole numbers, as in [40,30,20]",
+        ),
         ("ranks.energy=0.5", "ranks.energy=0.5: expected null when ranks.layers is a list"),
-        ("training.dropout_hidden=-0.1", "training.dropout_hidden=-0.1: expected at least 0 and below 1"),
+        (
+            "training.dropout_hidden=-0.1",
+            "training.dropout_hidden=-0.1: expected at least 0 and below 1",
+        ),
         ("training.epochs=0", "training.epochs=0: expected a positive whole number"),
-        ("training.epochs=2.5", "training.epochs: value '2.5' of type 'float' could not be converted to Integer"),
-        ("training.device=gpu", "training.device=gpu: expected one of auto, cpu, cuda; did you mean 'cpu'?"),
+        (
+            "training.epochs=2.5",
+            "training.epochs: value '2.5' of type 'float' could not be converted to Integer",
+        ),
+        (
+            "training.device=gpu",
+            "training.device=gpu: expected one of auto, cpu, cuda; did you mean 'cpu'?",
+        ),
         ("task=trian", "task=trian: expected one of train, evaluate; did you mean 'train'?"),
         ("task=evaluate", "run=null: expected a run id or folder, as in task=evaluate run=ID"),
         ("data.extra=true", "data.extra=true: expected false: only svhn has extra images"),
-        ("hydra.run.dirr=x", "hydra.run.dirr: no such key in Hydra's own config; python -m ccsweep --cfg hydra shows it"),
+        (
+            "hydra.run.dirr=x",
+            "hydra.run.dirr: no such key in Hydra's own config; python -m ccsweep --cfg hydra shows it",
+        ),
     ],
 )
 def test_mistakes(overrides: str, line: str) -> None:

@@ -49,7 +49,7 @@ def load(
         directory: Folder with one subfolder of files per data set; None: in the user's cache.
         verify: Whether files must have their official checksums.
         stand_in: Embedded data set to use where ``name`` cannot be had at all: none of its files
-            is there and no mirror answers. None makes that an error.
+            is there and no mirror has them. None makes that an error.
         extra: Whether to train on SVHN's extra images too.
         samples: At most this many training images; None means all. Validation and test images
             are not affected, except that housenumbers draws proportionally fewer of them.
@@ -68,7 +68,9 @@ def load(
         return _loader(SOURCES[name])(request)
     except NotAvailableError as error:
         if stand_in is None:
-            raise
+            if name not in STAND_INS:
+                raise
+            raise UserError(f"{error}, or set data.stand_in={STAND_INS[name][0]}") from error
         log.warning("%s CANNOT BE HAD, %s STANDS IN FOR IT: %s", name, stand_in, error)
         return _loader(STAND_INS[name][1])(request).standing_in_for(name)
 

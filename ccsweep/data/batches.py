@@ -25,6 +25,8 @@ class ArrayBatches:
         seed: Of the orders; None keeps the split's own order, for validation and test.
     """
 
+    batch_sampler = None  # Lightning asks whoever has a ``sampler`` for it
+
     def __init__(self, split: Split, batch_size: int, seed: int | None) -> None:
         self.split = split
         self.batch_size = batch_size
@@ -39,9 +41,7 @@ class ArrayBatches:
         """Yields images (batch, features) and labels (batch,), without waiting for the device."""
         images, labels = self.split
         if self.seed is None:
-            yield from zip(
-                images.split(self.batch_size), labels.split(self.batch_size), strict=True
-            )
+            yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
             return
         # The order is drawn on the host to be the same everywhere and goes over once an epoch.
         order = _order(len(labels), self.seed, self.epoch).to(labels.device)

@@ -1,4 +1,4 @@
-"""What every data set turns into: three splits of flat images with labels, and what to say of them."""
+"""What every data set turns into: three splits of flat images, and what to say of them."""
 
 import hashlib
 import json

@@ -5,7 +5,7 @@ not on the pictures before it and not on how many processes draw.
 """
 
 import colorsys
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +102,7 @@ def _paint(rng: Generator, mask: np.ndarray) -> np.ndarray:
 
 def _colours(rng: Generator) -> tuple[np.ndarray, np.ndarray]:
     """Colours of the wall and of the number on it, float32 (3,), from faint contrast to stark."""
-    contrast = 0.13 + 0.6 * rng.beta(1.1, 1.8)
+    contrast = 0.1 + 0.6 * rng.beta(1.1, 1.8)
     darker = rng.uniform(0.05, 0.95 - contrast)
     pair = (darker, darker + contrast)
     wall, text = pair if rng.random() < 0.5 else pair[::-1]
@@ -149,9 +149,7 @@ def _photograph(rng: Generator, canvas: np.ndarray) -> np.ndarray:
     image = Image.fromarray(_bytes(canvas))
     # How many pixels the camera spent on the digit: most SVHN digits were enlarged to 32 x 32.
     pixels = int(np.exp(rng.uniform(np.log(12), np.log(44))))
-    image = image.transform(
-        (48, 48), Image.Transform.QUAD, _view(rng), resample=Image.Resampling.BILINEAR
-    )
+    image = image.transform((48, 48), Image.Transform.QUAD, _view(rng), resample=Image.Resampling.BILINEAR)
     image = image.filter(ImageFilter.GaussianBlur(rng.gamma(2, 0.5)))
     image = image.resize((pixels, pixels), Image.Resampling.BILINEAR)
     noise = rng.standard_normal((pixels, pixels, 1), dtype=np.float32) * rng.gamma(1.5, 2)
@@ -162,15 +160,15 @@ def _photograph(rng: Generator, canvas: np.ndarray) -> np.ndarray:
 
 def _view(rng: Generator) -> list[float]:
     """The four canvas points that become the picture's corners, from top left anticlockwise."""
-    zoom = np.exp(rng.normal(0, 0.07))
+    zoom = np.exp(rng.normal(0, 0.11))
     width = CROP / 2 * zoom * np.exp(rng.normal(0.16, 0.17))  # narrow and wide lettering
     height = CROP / 2 * zoom
     corners = np.array([[-width, -height], [-width, height], [width, height], [width, -height]])
-    corners += rng.normal(0, 1.8, (4, 2))  # perspective
-    angle, shear = rng.normal(0, 0.09), rng.normal(0, 0.12)
+    corners += rng.normal(0, 2.2, (4, 2))  # perspective
+    angle, shear = rng.normal(0, 0.12, 2)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     lean = np.array([[1, shear], [0, 1]])
-    centre = CANVAS / 2 + rng.normal(0, 1.5, 2)  # people drew SVHN's boxes by hand
+    centre = CANVAS / 2 + rng.normal(0, 2.2, 2)  # people drew SVHN's boxes by hand
     return list((corners @ (turn @ lean).T + centre).ravel())
 
 
@@ -183,7 +181,7 @@ def _bytes(image: np.ndarray) -> np.ndarray:
     return (image.clip(0, 1) * 255).astype(np.uint8)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _font(name: str) -> ImageFont.FreeTypeFont:
     """A font in the size at which its zero is ``DIGIT`` pixels high."""
     import matplotlib  # its folder of fonts, nothing of its plotting

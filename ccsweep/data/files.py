@@ -52,7 +52,6 @@ def obtain(
     mirrors: Iterable[str],
     *,
     verify: bool,
-    stand_in: str,
 ) -> list[LocalFile]:
     """The files of one data set, downloaded into ``folder`` where they are missing.
 
@@ -63,7 +62,6 @@ def obtain(
         folder: Where they are or will be.
         mirrors: Base addresses, ending in "/", tried in this order.
         verify: Whether a file that is there must have its official MD5. A download always must.
-        stand_in: Data set that the message of ``NotAvailableError`` offers instead.
 
     Returns:
         The files in the order of ``files``.
@@ -78,7 +76,7 @@ def obtain(
     found = {file: _check(file, folder, verify) for file in files if _is_there(file, folder)}
     missing = [file for file in files if file not in found]
     if missing:
-        _download(missing, folder, mirrors, "" if found else stand_in)
+        _download(missing, folder, mirrors, may_be_replaced=not found)
         found |= {file: _check(file, folder, verify) for file in missing}
     return [found[file] for file in files]
 
@@ -92,9 +90,7 @@ def _check(file: RemoteFile, folder: Path, verify: bool) -> LocalFile:
     try:
         md5 = pooch.file_hash(str(path), alg="md5")
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}): mend that, or set data.dir"
-        ) from error
+        raise UserError(f"{path} cannot be read ({error.strerror}): mend that, or set data.dir") from error
     if verify and md5 != file.md5:
         raise UserError(
             f"{path} has MD5 {md5}, expected {file.md5}: delete it to download it again, "
@@ -103,7 +99,7 @@ def _check(file: RemoteFile, folder: Path, verify: bool) -> LocalFile:
     return LocalFile(path, md5, official=md5 == file.md5)
 
 
-def _download(missing: list[RemoteFile], folder: Path, mirrors: list[str], stand_in: str) -> None:
+def _download(missing: list[RemoteFile], folder: Path, mirrors: list[str], *, may_be_replaced: bool) -> None:
     """Downloads the files; stops at the first that no mirror has, for the others will not come."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,8 +110,12 @@ def _download(missing: list[RemoteFile], folder: Path, mirrors: list[str], stand
                 failures = _try_mirrors(file, partial, mirrors)
                 if failures:
                     # Past the first file the set is half there: no case for a stand-in.
-                    offer = stand_in if file == missing[0] else ""
-                    raise _unavailable(file, folder, failures, offer)
+                    absent = may_be_replaced and file == missing[0]
+                    raise (NotAvailableError if absent else UserError)(
+                        f"{file.name} is not in {folder} and no mirror has it "
+                        f"({'; '.join(failures)}): put it there, or set data.dir to a folder "
+                        f"with {folder.name}/{file.name}"
+                    )
                 os.replace(partial / file.name, folder / file.name)
     except OSError as error:
         raise UserError(
@@ -162,9 +162,7 @@ def _try_mirrors(file: RemoteFile, partial: Path, mirrors: list[str]) -> list[st
                 headers={"Accept-Encoding": "identity"},
             )
             try:
-                pooch.retrieve(
-                    mirror + file.name, f"md5:{file.md5}", file.name, partial, None, downloader
-                )
+                pooch.retrieve(mirror + file.name, f"md5:{file.md5}", file.name, partial, None, downloader)
             except (requests.RequestException, ValueError) as error:
                 failures.append(f"{mirror}: {_reason(error)}")
             else:
@@ -173,7 +171,7 @@ def _try_mirrors(file: RemoteFile, partial: Path, mirrors: list[str]) -> list[st
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"status {error.response.status_code}"
     if isinstance(error, requests.Timeout):
         return "timed out"
@@ -184,13 +182,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, requests.RequestException):
         return type(error).__name__
     return "wrong checksum"  # pooch's ValueError
-
-
-def _unavailable(file: RemoteFile, folder: Path, failures: list[str], stand_in: str) -> UserError:
-    message = (
-        f"{file.name} is not in {folder} and no mirror has it ({'; '.join(failures)}): "
-        f"put it there, or set data.dir to a folder with {folder.name}/{file.name}"
-    )
-    if stand_in:
-        return NotAvailableError(f"{message}, or set data.stand_in={stand_in}")
-    return UserError(message)

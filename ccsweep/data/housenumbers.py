@@ -37,55 +37,69 @@ def load(request: Request) -> Dataset:
     libraries = {name: version(name) for name in ("pillow", "matplotlib", "numpy")}
     key = digest(drawing=drawing.VERSION, seeds=SEEDS, **sizes, **libraries, **contrast.settings())
     arrays = cached("housenumbers", key, partial(_compute, sizes))
-    splits = {name: Split.from_numpy(arrays[name], arrays[f"{name}_labels"]) for name in sizes}
+
+    def split(name: str) -> Split:
+        return Split.from_numpy(arrays[name], arrays[f"{name}_labels"])
+
     return Dataset(
-        name="housenumbers", label="housenumbers", shape=SHAPE, classes=10, digest=key, **splits
+        name="housenumbers",
+        label="housenumbers",
+        shape=SHAPE,
+        classes=10,
+        train=split("train"),
+        validation=split("validation"),
+        test=split("test"),
+        digest=key,
     )
 
 
 def _compute(sizes: dict[str, int]) -> Arrays:
     arrays = {}
-    for name, size in sizes.items():
-        images, labels = draw_many(size, SEEDS[name], what=f"{name} house numbers")
+    drawn = draw_many([(SEEDS[name], size) for name, size in sizes.items()])
+    for name, (images, labels) in zip(sizes, drawn, strict=True):
         arrays[name] = contrast.preprocess(images, "house numbers")
         arrays[f"{name}_labels"] = labels
     return arrays
 
 
 def draw_many(
-    count: int, seed: int, *, processes: int | None = None, what: str = "house numbers"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draws ``count`` pictures.
+    series: list[tuple[int, int]], processes: int | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Draws several series of pictures; shows progress when it takes over two seconds.
 
     Args:
-        count: How many; the first k of them are the same for every count.
-        seed: Names the series of pictures.
+        series: The seed and the length of each. Of one seed, the first k pictures are the same
+            for every length.
         processes: How many draw; None takes what the machine has and the work is worth.
-        what: Their name on the progress bar, shown when it takes over two seconds.
 
     Returns:
-        uint8 (count, 32, 32, 3) in red, green, blue; uint8 (count,) labels 0 to 9.
+        For each series uint8 (length, 32, 32, 3) in red, green, blue; uint8 (length,) labels.
     """
-    draw = partial(drawing.draw_series, seed)
-    starts = list(range(0, count, CHUNK))
-    stops = [*starts[1:], count]
+    tasks = [
+        (seed, start, min(start + CHUNK, length))
+        for seed, length in series
+        for start in range(0, length, CHUNK)
+    ]
     if processes is None:
-        processes = _worthwhile_processes(len(starts))
+        processes = _worthwhile_processes(len(tasks))
+    drawn: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {seed: [] for seed, _ in series}
     with ExitStack() as stack:
         if processes > 1:
             # Spawned, for a fork of a process with torch's threads may hang.
             context = multiprocessing.get_context("spawn")
             pool = stack.enter_context(ProcessPoolExecutor(processes, context))
-            chunks = pool.map(draw, starts, stops)
+            chunks = pool.map(drawing.draw_series, *zip(*tasks, strict=True))
         else:
-            chunks = map(draw, starts, stops)
-        bar = stack.enter_context(tqdm(total=count, desc=f"drawing {what}", delay=2))
-        images, labels = [], []
-        for chunk, chunk_labels in chunks:
-            images.append(chunk)
-            labels.append(chunk_labels)
-            bar.update(len(chunk))
-    return np.concatenate(images), np.concatenate(labels)
+            chunks = map(drawing.draw_series, *zip(*tasks, strict=True))
+        total = sum(length for _, length in series)
+        bar = stack.enter_context(tqdm(total=total, desc="drawing house numbers", delay=2))
+        for (seed, _, _), (images, labels) in zip(tasks, chunks, strict=True):
+            drawn[seed].append((images, labels))
+            bar.update(len(labels))
+    return [
+        (np.concatenate([images for images, _ in parts]), np.concatenate([y for _, y in parts]))
+        for parts in drawn.values()
+    ]
 
 
 def _worthwhile_processes(chunks: int) -> int:

@@ -33,7 +33,7 @@ def load(request: Request) -> Dataset:
     """MNIST from ``<directory>/mnist``, downloaded if it is not there.
 
     Raises:
-        NotAvailableError: No file is there and no mirror answers.
+        NotAvailableError: No file is there and no mirror has them.
         UserError: A file is wrong, unreadable or missing.
     """
     files = obtain(
@@ -41,7 +41,6 @@ def load(request: Request) -> Dataset:
         request.directory / "mnist",
         MIRRORS,
         verify=request.verify,
-        stand_in="digits",
     )
     images, labels = _pair(files[0].path, files[1].path)
     if len(images) <= VALIDATION:
@@ -75,8 +74,7 @@ def _pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]
         )
     if labels.max(initial=0) > 9:
         raise UserError(
-            f"{labels_path} has a label {labels.max()}, expected 0 to 9: delete it to download "
-            "it again"
+            f"{labels_path} has a label {labels.max()}, expected 0 to 9: delete it to download it again"
         )
     return images.astype(np.float32) / 255, labels
 

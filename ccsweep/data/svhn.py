@@ -34,7 +34,7 @@ def load(request: Request) -> Dataset:
     for, is only trained on, being easier than the others.
 
     Raises:
-        NotAvailableError: No file is there and no mirror answers.
+        NotAvailableError: No file is there and no mirror has them.
         UserError: A file is wrong, unreadable or missing.
     """
     wanted = (TRAIN, TEST, EXTRA) if request.extra else (TRAIN, TEST)
@@ -43,7 +43,6 @@ def load(request: Request) -> Dataset:
         request.directory / "svhn",
         MIRRORS,
         verify=request.verify,
-        stand_in="housenumbers",
     )
     train, test, *extra = [_preprocessed(file) for file in files]
     kept, held = splits.blocks(len(train.labels))
@@ -79,9 +78,7 @@ def _label(official: bool, extra: bool, count: int) -> str:
 def _joined(parts: list[Split]) -> Split:
     if len(parts) == 1:
         return parts[0]  # without a second copy of everything
-    return Split(
-        torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
-    )
+    return Split(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
 
 
 def _preprocessed(file: LocalFile) -> Split:

@@ -24,9 +24,7 @@ def svd_operations(inputs: int, units: int) -> float:
     return min(14.0 * m * n**2 + 8.0 * n**3, 6.0 * m * n**2 + 20.0 * n**3)
 
 
-def theoretical_speedup(
-    layers: Sequence[LayerCost], batch: int = 1, refreshes: float = 0.0
-) -> float:
+def theoretical_speedup(layers: Sequence[LayerCost], batch: int = 1, refreshes: float = 0.0) -> float:
     """``sum F_dense / sum F_conditional`` over the layers, after the paper's section 3.4.
 
     With d inputs, h units, rank r, density alpha and N samples::

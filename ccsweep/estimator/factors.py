@@ -32,9 +32,7 @@ def svd(weight: Tensor, rank: int | None = None, energy: float | None = None) ->
     if rank is None:
         rank = energy_rank(values, 1.0 if energy is None else energy)
     root = values[:rank].sqrt()
-    return Factors(
-        (left[:, :rank] * root).to(weight.dtype), (root[:, None] * right[:rank]).to(weight.dtype)
-    )
+    return Factors((left[:, :rank] * root).to(weight.dtype), (root[:, None] * right[:rank]).to(weight.dtype))
 
 
 def energy_rank(values: Tensor, share: float) -> int:

@@ -11,9 +11,7 @@ from ccsweep.data.dataset import Dataset
 from ccsweep.training.fit import Tested, Trained
 
 
-def summarise(
-    config: Config, dataset: Dataset, trained: Trained | None, tested: Tested
-) -> dict[str, Any]:
+def summarise(config: Config, dataset: Dataset, trained: Trained | None, tested: Tested) -> dict[str, Any]:
     """Collect the figures of one run; errors in percent, shares between 0 and 1.
 
     ``test_error_deviation`` is the standard deviation that sampling the test images alone gives,
@@ -39,8 +37,7 @@ def summarise(
             "test": samples,
         },
         "layers": [
-            {"inputs": layer.inputs, "units": layer.units, "rank": layer.rank}
-            | layer.statistics._asdict()
+            {"inputs": layer.inputs, "units": layer.units, "rank": layer.rank} | layer.statistics._asdict()
             for layer in tested.layers
         ],
         "theoretical_speedup": tested.theoretical_speedup,

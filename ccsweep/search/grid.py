@@ -21,8 +21,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ccsweep.config import check
+from ccsweep.config import OUTPUTS, check
 from ccsweep.errors import UserError
+from ccsweep.tracking.outcome import Status
+from ccsweep.tracking.parent import close_parent
+from ccsweep.tracking.store import resolve_uri
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +40,7 @@ class GridSweeper:
     def __init__(self, params: dict[str, str] | None = None) -> None:
         self.params = params or {}
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra hands over."""
         self.context = hydra_context
         self.config = config
@@ -53,19 +54,17 @@ class GridSweeper:
         Raises:
             UserError: a config of the grid is wrong (nothing has run), or runs failed.
         """
-        from ccsweep import tracking
-
         folder = Path(self.config.hydra.sweep.dir).resolve()
         jobs = [[*job, f"tracking.sweep='{folder}'"] for job in self._grid(arguments)]
         self._check(jobs)
         folder.mkdir(parents=True, exist_ok=True)
-        status = "KILLED"
+        status: Status = "KILLED"
         try:
             results = self.launcher.launch(jobs, initial_job_idx=0)
             failed = [r for r in results if r.status != JobStatus.COMPLETED]
             status = "FAILED" if failed else "FINISHED"
         finally:
-            tracking.close_parent(folder, status)
+            close_parent(resolve_uri(self.config.tracking.uri, OUTPUTS), folder, status)
         _show(jobs, results)
         for result in failed:
             _tell(result)
@@ -91,9 +90,7 @@ class GridSweeper:
 
 def _show(jobs: Sequence[Sequence[str]], results: Sequence[JobReturn]) -> None:
     """One row per run: what differs, and what came out."""
-    varying = [
-        [o for o in job if any(o not in other for other in jobs)] for job in jobs
-    ]
+    varying = [[o for o in job if any(o not in other for other in jobs)] for job in jobs]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("run")
     for name in ("test error %", "density", "false-off", "theoretical speed-up"):

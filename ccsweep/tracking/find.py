@@ -31,18 +31,19 @@ class FoundRun:
     run_id: str | None
 
 
-def find_run(uri: str, ref: str, cache: Path) -> FoundRun:
+def find_run(uri: str, ref: str, cache: Path | None = None) -> FoundRun:
     """Find a run by its folder, or by its id or the first 6 or more characters of that.
 
-    A run whose folder is not on this machine has its artifacts downloaded to ``cache/<run id>``,
-    once. A folder is found without asking the store.
+    A run whose folder is not on this machine has its artifacts downloaded, once, to
+    ``<cache>/<run id>``; the cache is ``~/.cache/ccsweep/runs`` unless given. A folder is found
+    without asking the store.
 
     Raises:
         UserError: no such run, several runs, or a store that does not answer.
     """
     folder = Path(ref).expanduser()
     if folder.is_dir():
-        return FoundRun(folder.absolute(), _run_id_of(folder))
+        return FoundRun(folder.absolute(), run_id_of(folder))
     prepare(uri)
     client = connect(uri)
     with store_errors(uri):
@@ -50,8 +51,9 @@ def find_run(uri: str, ref: str, cache: Path) -> FoundRun:
         run_id = run.info.run_id
         folder = Path(run.data.tags.get(FOLDER_TAG, ""))
         # The path alone could name another machine's folder; run.json says that it is the one.
-        if folder.is_absolute() and _run_id_of(folder) == run_id:
+        if folder.is_absolute() and run_id_of(folder) == run_id:
             return FoundRun(folder, run_id)
+        cache = cache or Path.home() / ".cache" / "ccsweep" / "runs"
         return FoundRun(_download(client, run_id, cache), run_id)
 
 
@@ -83,7 +85,8 @@ def write_run_file(folder: Path, uri: str, run_id: str) -> None:
     (folder / RUN_FILE).write_text(text + "\n")
 
 
-def _run_id_of(folder: Path) -> str | None:
+def run_id_of(folder: Path) -> str | None:
+    """Return the id of the run that ``folder`` belongs to, None when it was never tracked."""
     try:
         return json.loads((folder / RUN_FILE).read_text())["run_id"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -100,9 +103,7 @@ def _by_id(client: "MlflowClient", uri: str, ref: str) -> "StoredRun":
     if not matches:
         raise UserError(_unknown(client, uri, ref))
     if len(matches) > 1:
-        raise UserError(
-            f"run: {ref} fits several runs ({_listed(matches)}, ...); give more of the id"
-        )
+        raise UserError(f"run: {ref} fits several runs ({_listed(matches)}, ...); give more of the id")
     return matches[0]
 
 

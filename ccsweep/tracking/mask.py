@@ -9,9 +9,7 @@ _SECRET = r"(?:password|passwd|pwd|token|secret|api[_-]?key|access[_-]?key)"
 _QUOTE = r"""['"](?![\s,:;)\]}>]|$)"""
 
 # No pattern starts with a repeat: on a megabyte of diff that would cost quadratic time.
-_ASSIGNED = re.compile(
-    rf"""({_SECRET}=)("[^"\n]*"|'[^'\n]*'|(?:[^\s&'"]|{_QUOTE})+)""", re.IGNORECASE
-)
+_ASSIGNED = re.compile(rf"""({_SECRET}=)("[^"\n]*"|'[^'\n]*'|(?:[^\s&'"]|{_QUOTE})+)""", re.IGNORECASE)
 # Two readings of user:password@host exist. RFC 3986 takes the last @ before the path; SQLAlchemy
 # takes the first @ and so allows / ? # in a password. The longer reading that fits is masked.
 _IN_AUTHORITY = re.compile(

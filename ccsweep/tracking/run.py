@@ -3,37 +3,32 @@
 import getpass
 import json
 import logging
-import os
-import re
 import socket
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
-from ccsweep.errors import UserError
+from ccsweep.tracking.artifacts import placed, without_passwords
 from ccsweep.tracking.client import connect, store_errors
+from ccsweep.tracking.experiment import experiment_id
+from ccsweep.tracking.find import FOLDER_TAG, stored_run, write_run_file
 from ccsweep.tracking.mask import mask
 from ccsweep.tracking.monitor import Monitor, start_monitor
-from ccsweep.tracking.params import PARAM_LIMIT, TAG_LIMIT, cut, flatten, loggable
-from ccsweep.tracking.store import artifact_root, prepare, sqlite_path
+from ccsweep.tracking.outcome import Status, describe, status_after
+from ccsweep.tracking.params import PARAM_LIMIT, TAG_LIMIT, flatten, loggable
+from ccsweep.tracking.provenance import code_tags
+from ccsweep.tracking.store import prepare
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]
-
-FOLDER_TAG = "ccsweep.folder"
 ERROR_TAG = "ccsweep.error"
-RUN_FILE = "run.json"  # in a run's folder: which run it belongs to
 
 _BATCH = 100  # parameters or tags that MLflow takes in one call
 _DIGEST_LIMIT = 36  # characters
-_TEXT = {".csv", ".diff", ".json", ".log", ".md", ".svg", ".txt", ".yaml", ".yml"}
 
 _log = logging.getLogger(__name__)
 
@@ -97,21 +92,22 @@ class Run:
             "mlflow.user": getpass.getuser(),
             "mlflow.source.name": "ccsweep",
             "mlflow.source.type": "LOCAL",
+            **code_tags(),
         }
         if parent_id:
             own_tags["mlflow.parentRunId"] = parent_id
         with store_errors(uri):
             folder.mkdir(parents=True, exist_ok=True)
-            experiment_id = _experiment_id(client, uri, experiment)
             run_id = client.create_run(
-                experiment_id, run_name=name, tags=loggable({**own_tags, **tags}, TAG_LIMIT)
+                experiment_id(client, uri, experiment),
+                run_name=name,
+                tags=loggable({**own_tags, **tags}, TAG_LIMIT),
             ).info.run_id
         run = cls(client, uri, run_id, None)
         try:
             run._log_params(params)
             with store_errors(uri):
-                text = json.dumps({"run_id": run_id, "uri": mask(uri)}, indent=2)
-                (folder / RUN_FILE).write_text(text + "\n")
+                write_run_file(folder, uri, run_id)
             if system_metrics:
                 run._monitor = start_monitor(run_id, uri, resume=False)
         except BaseException as error:
@@ -130,7 +126,7 @@ class Run:
         """
         prepare(uri)
         client = connect(uri)
-        tags = get_run(client, uri, run_id).data.tags
+        tags = stored_run(client, uri, run_id).data.tags
         with store_errors(uri):
             client.update_run(run_id, status="RUNNING")
             if ERROR_TAG in tags:
@@ -158,11 +154,9 @@ class Run:
             path: a file, or a folder that is copied with all that it holds.
             folder: where to put it among the artifacts, the top by default.
         """
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in files:
-            place = "/".join(filter(None, [folder, *file.relative_to(path.parent).parts[:-1]]))
-            with store_errors(self.uri), _without_passwords(file) as shown:
-                self._client.log_artifact(self.id, str(shown), place or None)
+        for file, place in placed(path, folder):
+            with store_errors(self.uri), without_passwords(file) as shown:
+                self._client.log_artifact(self.id, str(shown), place)
 
     def log_text(self, text: str, file: str) -> None:
         """Write ``text`` to the artifact ``file``, for example ``"report/table.md"``."""
@@ -211,15 +205,15 @@ class Run:
                 self._client.log_batch(self.id, tags=entities[start : start + _BATCH])
 
     def end(self, status: Status) -> None:
-        """End the run; a second call does nothing."""
+        """End the run; once that is done, further calls do nothing."""
         with self._ending:
             if self._ended:
                 return
+            if self._monitor is not None:
+                self._monitor.finish()
+            with store_errors(self.uri):
+                self._client.set_terminated(self.id, status)
             self._ended = True
-        if self._monitor is not None:
-            self._monitor.finish()
-        with store_errors(self.uri):
-            self._client.set_terminated(self.id, status)
 
     def __enter__(self) -> Self:
         return self
@@ -247,32 +241,14 @@ class Run:
                 self._client.log_batch(self.id, params=entities[start : start + _BATCH])
 
     def _end_after(self, error: BaseException) -> None:
-        """End with the status that ``error`` means; never hides ``error`` behind another."""
-        status = _status_after(error)
+        """End with the status that ``error`` means; never puts another error in its place."""
+        status = status_after(error)
         try:
             if status == "FAILED" and not self._ended:
-                what = str(error) if isinstance(error, UserError) else _one_line(error)
-                self.set_tags({ERROR_TAG: what})
+                self.set_tags({ERROR_TAG: describe(error)})
         except Exception as second:
-            _log.warning("the error of run %s was not logged: %s", self.id, mask(str(second)))
+            _log.warning("run %s: its error was not logged: %s", self.id, describe(second))
         try:
             self.end(status)
         except Exception as second:
-            _log.warning("run %s was not ended: %s", self.id, mask(str(second)))
-
-
-def get_run(client: "MlflowClient", uri: str, run_id: str):  # type: ignore[no-untyped-def]
-    """Return MLflow's entity of a run."""
-    raise NotImplementedError
-
-
-def _status_after(error: BaseException) -> Status:
-    """Return what a run is after ``error`` left its ``with``."""
-    if isinstance(error, KeyboardInterrupt):
-        return "KILLED"
-    if isinstance(error, SystemExit):
-        if error.code in (None, 0):
-            return "FINISHED"
-        # 128 + n: how a handler leaves after signal n.
-        return "KILLED" if isinstance(error.code, int) and error.code > 128 else "FAILED"
-    return "FAILED"
+            _log.warning("run %s: not ended: %s", self.id, describe(second))

@@ -50,8 +50,7 @@ def resolve_uri(uri: str | None, folder: Path) -> str:
             f"database, for example {sqlite_uri(folder / 'mlflow.db')}"
         )
     raise UserError(
-        f"tracking.uri: {mask(uri)} has the unknown scheme {scheme}; expected sqlite, "
-        f"{', '.join(_SERVERS)}"
+        f"tracking.uri: {mask(uri)} has the unknown scheme {scheme}; expected sqlite, {', '.join(_SERVERS)}"
     )
 
 

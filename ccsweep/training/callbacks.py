@@ -19,9 +19,7 @@ class RefreshFactors(Callback):
     def __init__(self, steps: int | None = None) -> None:
         self.steps = steps
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Refresh when the number of steps is due."""
         if self.steps is not None and trainer.global_step % self.steps == 0:
             self._refresh(pl_module)

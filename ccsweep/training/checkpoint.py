@@ -18,9 +18,7 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 class AtomicCheckpointIO(CheckpointIO):
     """Writes to a file beside the checkpoint, then renames: a kill leaves the old one or the new one."""
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save ``checkpoint`` to ``path``."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)

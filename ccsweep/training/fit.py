@@ -2,6 +2,8 @@
 
 import logging
 import signal
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,8 @@ from ccsweep.training.progress import ShowProgress
 
 # Lightning says at INFO what hardware it found; the run's environment.json holds that.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+# Lightning 2.6 asks torch 2.13 an old way for something; nothing a user could change.
+warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
 
 class Trained(NamedTuple):
@@ -55,19 +59,16 @@ class Tested(NamedTuple):
 
 def build_network(config: Config) -> ConditionalMLP:
     """The network that a config describes, with weights drawn from its seed."""
-    ranks, count = config.ranks, len(config.architecture.hidden)
+    ranks, name, threshold = config.ranks, config.estimator.name, config.estimator.threshold
     estimators = None
-    if ranks.layers is not None or ranks.energy is not None:
-        name, threshold = config.estimator.name, config.estimator.threshold
-        estimators = [
-            Estimator(name, rank, ranks.energy, threshold)
-            for rank in ranks.layers or [None] * count
-        ]
+    if ranks.layers is not None:
+        estimators = [Estimator(name, rank, None, threshold) for rank in ranks.layers]
+    elif ranks.energy is not None:
+        by_energy = Estimator(name, None, ranks.energy, threshold)
+        estimators = [by_energy] * len(config.architecture.hidden)
     training = config.training
     torch.manual_seed(training.seed)
-    network = ConditionalMLP(
-        config.layer_sizes, estimators, training.dropout_input, training.dropout_hidden
-    )
+    network = ConditionalMLP(config.layer_sizes, estimators, training.dropout_input, training.dropout_hidden)
     network.initialise(training.weight_std, training.bias)
     return network
 
@@ -89,15 +90,16 @@ class Job:
         self.module = ConditionalModule(build_network(config), training, refreshes)
         self._accelerator = "gpu" if device == "cuda" else "cpu"
 
-    def fit(self, run: MetricLog, resume: bool = False) -> Trained:
+    def fit(self, run: MetricLog, resume: bool = False, watch: Sequence[Callback] = ()) -> Trained:
         """Train; keep the best epoch's weights in the module.
 
         Args:
             run: where each epoch's figures go.
             resume: go on from the folder's last checkpoint.
+            watch: more callbacks, called before the job's own.
 
         Raises:
-            Diverged: the loss became NaN or infinite.
+            DivergedError: the loss became NaN or infinite.
             KeyboardInterrupt: stopped by the user or by SIGTERM.
         """
         training = self.config.training
@@ -110,6 +112,7 @@ class Job:
             enable_version_counter=False,
         )
         callbacks: list[Callback] = [
+            *watch,
             RefreshFactors(self.config.estimator.refresh_steps),
             TrackMetrics(run),
             ShowProgress(),

@@ -19,7 +19,7 @@ from ccsweep.training.schedules import learning_rate, limit_norms, momentum
 NEVER = torch.iinfo(torch.int64).max
 
 
-class Diverged(UserError):
+class DivergedError(UserError):
     """The loss became NaN or infinite; the message says since which step."""
 
 
@@ -92,9 +92,9 @@ class ConditionalModule(pl.LightningModule):
             limit_norms(self.network.linears(), self.config.max_norm)
 
     def require_finite(self) -> None:
-        """Raise :class:`Diverged` if any loss of this epoch was NaN or infinite."""
+        """Raise :class:`DivergedError` if any loss of this epoch was NaN or infinite."""
         if (step := int(self._first_bad)) != NEVER:
-            raise Diverged(
+            raise DivergedError(
                 f"the loss is not a finite number since step {step} (epoch {self.current_epoch + 1}); "
                 f"try a smaller training.learning_rate than {self.config.learning_rate:g}"
             )
@@ -106,9 +106,7 @@ class ConditionalModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Empty the sums."""
-        self._counts = torch.zeros(
-            len(self.network.hidden), 4, dtype=torch.int64, device=self.device
-        )
+        self._counts = torch.zeros(len(self.network.hidden), 4, dtype=torch.int64, device=self.device)
         self._wrong = torch.zeros((), dtype=torch.int64, device=self.device)
         self._losses = torch.zeros((), device=self.device)
         self._samples = 0

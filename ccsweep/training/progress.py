@@ -43,9 +43,7 @@ class ShowProgress(Callback):
         )
         self.bar.start()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Move the bar."""
         if self.live:
             self.bar.advance(self.task)

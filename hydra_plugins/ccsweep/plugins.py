@@ -31,13 +31,9 @@ class CcsweepSweeper(Sweeper):
 
         self._sweeper = GridSweeper(params=params)
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before :meth:`sweep`."""
-        self._sweeper.setup(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self._sweeper.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run every combination of the command line's overrides."""

@@ -6,9 +6,7 @@ SVHN = [1024, 1500, 700, 400, 200]
 
 
 def svhn(ranks: list[int], density: float) -> list[LayerCost]:
-    return [
-        LayerCost(d, h, r, density) for d, h, r in zip(SVHN, SVHN[1:], ranks, strict=False)
-    ]
+    return [LayerCost(d, h, r, density) for d, h, r in zip(SVHN, SVHN[1:], ranks, strict=False)]
 
 
 @pytest.mark.parametrize(("density", "expected"), [(0.05, 5.77), (0.10, 4.48), (0.25, 2.68)])

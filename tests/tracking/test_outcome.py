@@ -1,0 +1,42 @@
+import pytest
+
+from ccsweep.errors import UserError
+from ccsweep.tracking.outcome import describe, status_after
+
+
+class Terminated(SystemExit):
+    """Like Lightning's SIGTERMException."""
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, "FINISHED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (SystemExit(), "FINISHED"),
+        (SystemExit(0), "FINISHED"),
+        (SystemExit(143), "KILLED"),
+        (Terminated(), "KILLED"),
+        (SystemExit(1), "FAILED"),
+        (SystemExit("no data"), "FAILED"),
+        (ValueError("x"), "FAILED"),
+        (UserError("x"), "FAILED"),
+    ],
+)
+def test_status(error, status):
+    assert status_after(error) == status
+
+
+def test_lightnings_exit_after_ctrl_c():
+    with pytest.raises(SystemExit) as caught:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise SystemExit(1)  # noqa: B904  (as Lightning does)
+    assert status_after(caught.value) == "KILLED"
+
+
+def test_descriptions_are_one_line_without_passwords():
+    assert describe(ValueError("cannot\n open http://a:b@c")) == ("ValueError: cannot open http://a:***@c")
+    assert describe(UserError("data.dir: gone")) == "data.dir: gone"
+    assert describe(RuntimeError()) == "RuntimeError"

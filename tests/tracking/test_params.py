@@ -1,0 +1,48 @@
+import json
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from ccsweep.tracking.params import cut, flatten, loggable
+
+
+def test_values_read_as_in_a_config_file():
+    config = {"a": {"b": {"c": [75, 50], "d": None}, "e": True}, "f": 1e-3, "g": "text", "h": {}}
+    assert flatten(config) == {
+        "a.b.c": "[75, 50]",
+        "a.b.d": "null",
+        "a.e": "true",
+        "f": "0.001",
+        "g": "text",
+        "h": "{}",
+    }
+
+
+def test_other_types_become_text():
+    assert flatten({"a": np.float32(0.5), "b": (1, 2)}) == {"a": '"0.5"', "b": "[1, 2]"}
+
+
+def test_hydras_own_containers():
+    config = OmegaConf.create({"ranks": {"layers": [75, 50]}, "twice": "${ranks.layers}"})
+    assert flatten(config) == {"ranks.layers": "[75, 50]", "twice": "[75, 50]"}
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z]{1,5}", fullmatch=True), st.integers() | st.floats()))
+def test_numbers_come_back(config):
+    assert {key: json.loads(text) for key, text in flatten(config).items()} == (
+        config if all(value == value for value in config.values()) else config
+    ) or any(value != value for value in config.values())
+
+
+@given(st.text(max_size=30), st.integers(1, 40))
+def test_a_cut_shows(text, limit):
+    shown = cut(text, limit)
+    assert len(shown) <= limit
+    assert shown == text or shown.endswith("…")
+
+
+def test_loggable_hides_before_it_cuts():
+    # A cut in the middle of a password would leave a piece that no longer looks like one.
+    assert loggable({"uri": "http://ann:0123456789@host"}, 20) == {"uri": "http://ann:***@host"}

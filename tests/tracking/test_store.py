@@ -1,0 +1,176 @@
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ccsweep.errors import UserError
+from ccsweep.tracking.client import connect
+from ccsweep.tracking.store import prepare, resolve_uri, sqlite_path, sqlite_uri
+
+PREPARE = "import sys; from ccsweep.tracking.store import prepare; prepare(sys.argv[1])"
+
+
+def in_process(uri: str, code: str = PREPARE, **options) -> subprocess.Popen:
+    """Run ``code`` with ``uri`` as its argument in a process of its own."""
+    command = [sys.executable, "-c", code, uri]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+
+
+class TestResolve:
+    def test_order(self, tmp_path, monkeypatch):
+        assert resolve_uri(None, tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+        assert resolve_uri(None, tmp_path) == "http://host:5000"
+        assert resolve_uri("postgresql://db/runs", tmp_path) == "postgresql://db/runs"
+
+    def test_a_relative_path_counts_from_the_working_directory(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert resolve_uri("sqlite:///a/b.db", Path("x")) == f"sqlite:///{tmp_path}/a/b.db"
+        assert resolve_uri(None, Path("x")) == f"sqlite:///{tmp_path}/x/mlflow.db"
+
+    @pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "/data/mlruns", "file:///data/mlruns"])
+    def test_plain_folders_are_refused(self, uri, tmp_path):
+        with pytest.raises(UserError) as caught:
+            resolve_uri(uri, tmp_path)
+        assert str(caught.value) == (
+            f"tracking.uri: {uri} is a plain folder, which MLflow 3 refuses; expected a database, "
+            f"for example sqlite:///{tmp_path}/mlflow.db"
+        )
+
+    def test_other_refusals(self, tmp_path):
+        with pytest.raises(UserError, match="keeps nothing; expected a file, for example sqlite"):
+            resolve_uri("sqlite:///:memory:", tmp_path)
+        with pytest.raises(UserError, match="s3://x has the unknown scheme s3; expected sqlite, h"):
+            resolve_uri("s3://x", tmp_path)
+
+    @pytest.mark.parametrize("name", ["a b", "50%20", "why?", "ü#"])
+    def test_odd_folders(self, name, prepared, tmp_path):
+        path = tmp_path / name / "mlflow.db"
+        assert sqlite_path(sqlite_uri(path)) == path
+        path.parent.mkdir()
+        shutil.copy(prepared, path)
+        prepare(sqlite_uri(path))
+        connect(sqlite_uri(path)).create_experiment("here")
+        (rows,) = sqlite3.connect(path).execute("SELECT count(*) FROM experiments").fetchone()
+        assert rows == 2
+
+
+def schema(path: Path) -> list[tuple]:
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+    with sqlite3.connect(path) as connection:
+        return connection.execute(query).fetchall()
+
+
+class TestPrepare:
+    def test_the_schema_is_mlflows_own(self, prepared, tmp_path):
+        import sqlalchemy
+        from mlflow.store.db.utils import _initialize_tables
+
+        stock = tmp_path / "stock.db"
+        engine = sqlalchemy.create_engine(sqlite_uri(stock))
+        _initialize_tables(engine)
+        engine.dispose()
+        assert schema(prepared) == schema(stock)
+        version = "SELECT version_num FROM alembic_version"
+        assert (
+            sqlite3.connect(prepared).execute(version).fetchall()
+            == sqlite3.connect(stock).execute(version).fetchall()
+        )
+
+    def test_four_processes_at_once_and_quietly(self, tmp_path):
+        uri = sqlite_uri(tmp_path / "new" / "mlflow.db")
+        code = f"{PREPARE}; from ccsweep.tracking.client import connect\n"
+        code += "assert len(connect(sys.argv[1]).search_experiments()) == 1"
+        workers = [in_process(uri, code) for _ in range(4)]
+        assert [worker.communicate()[0] for worker in workers] == [""] * 4
+        assert [worker.returncode for worker in workers] == [0] * 4
+        left = sorted(path.name for path in (tmp_path / "new").iterdir())
+        assert left == ["mlflow.db", "mlflow.db.lock"]
+
+    def test_a_kill_leaves_all_or_nothing(self, tmp_path):
+        path = tmp_path / "mlflow.db"
+        worker = in_process(sqlite_uri(path))
+        while not Path(f"{path}.lock").exists():
+            time.sleep(0.01)
+        worker.send_signal(signal.SIGKILL)
+        worker.communicate()
+        assert not path.exists()
+        prepare(sqlite_uri(path))  # the dead process's lock and remains are in nobody's way
+        assert len(connect(sqlite_uri(path)).search_experiments()) == 1
+
+    def test_a_ready_store_needs_no_mlflow(self, uri):
+        worker = in_process(uri, f"{PREPARE}; print('mlflow' in sys.modules)")
+        assert worker.communicate()[0] == "False\n"
+
+    def test_an_empty_file_becomes_a_store(self, tmp_path):
+        (tmp_path / "mlflow.db").touch()
+        prepare(sqlite_uri(tmp_path / "mlflow.db"))
+        assert len(connect(sqlite_uri(tmp_path / "mlflow.db")).search_experiments()) == 1
+
+
+class TestPrepareRefuses:
+    def test_a_folder_that_cannot_be(self, tmp_path):
+        (tmp_path / "file").touch()
+        path = tmp_path / "file" / "mlflow.db"
+        with pytest.raises(UserError) as caught:
+            prepare(sqlite_uri(path))
+        assert str(caught.value) == (
+            f"tracking.uri: cannot use {path} as a store (Not a directory); free or mend that "
+            "folder, or choose another tracking.uri"
+        )
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+    def test_a_folder_without_write_permission(self, tmp_path):
+        tmp_path.chmod(0o500)
+        with pytest.raises(UserError, match="Permission denied"):
+            prepare(sqlite_uri(tmp_path / "mlflow.db"))
+
+    def test_a_full_disk(self, tmp_path):
+        path = tmp_path / "mlflow.db"
+        limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000,) * 2)\n"
+        worker = in_process(sqlite_uri(path), limited + PREPARE)
+        last = worker.communicate()[0].splitlines()[-1]
+        assert last == (
+            f"ccsweep.errors.UserError: tracking.uri: cannot use {path} as a store (File too "
+            "large); free or mend that folder, or choose another tracking.uri"
+        )
+        assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db.lock"]
+
+    def test_a_file_that_is_no_database(self, tmp_path):
+        (tmp_path / "mlflow.db").write_text("something else, and not short" * 100)
+        with pytest.raises(UserError, match=r"as a store \(file is not a database\)"):
+            prepare(sqlite_uri(tmp_path / "mlflow.db"))
+
+    def test_another_programs_database(self, tmp_path):
+        path = tmp_path / "study.db"
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE studies (id INTEGER)")
+        with pytest.raises(UserError) as caught:
+            prepare(sqlite_uri(path))
+        assert str(caught.value) == (
+            f"tracking.uri: {path} is another program's database (its tables: studies, ...); give "
+            "MLflow a file of its own"
+        )
+
+    def test_a_store_of_another_mlflow(self, uri):
+        with sqlite3.connect(sqlite_path(uri)) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = 'cfd24bdc0731'")
+        prepare(uri)
+        with pytest.raises(UserError) as caught:
+            connect(uri)
+        assert str(caught.value) == (
+            f"tracking.uri: {uri} was made by another version of MLflow; copy it to a safe place, "
+            f"then run: mlflow db upgrade {uri}"
+        )
+
+
+def test_importing_the_package_brings_nothing_heavy():
+    heavy = "{'mlflow', 'torch', 'sqlalchemy', 'filelock', 'psutil', 'numpy', 'requests'}"
+    code = f"import sys, ccsweep.tracking; print({heavy} & set(sys.modules))"
+    assert in_process("", code).communicate()[0] == "set()\n"

@@ -1,0 +1,86 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ccsweep.errors import UserError
+from ccsweep.network import ConditionalMLP, Estimator
+from ccsweep.training.checkpoint import AtomicCheckpointIO, load, load_network
+
+
+def saved(network: ConditionalMLP, path: Path) -> Path:
+    state = {f"network.{k}": v for k, v in network.state_dict().items()}
+    AtomicCheckpointIO().save_checkpoint({"state_dict": state, "epoch": 3}, path)
+    return path
+
+
+def test_a_network_comes_back_as_it_was(tmp_path: Path) -> None:
+    network = ConditionalMLP([6, 5, 3], [Estimator(rank=2)])
+    network.hidden[0].u.mul_(2)  # factors that are not those of the weights
+    path = saved(network, tmp_path / "best.ckpt")
+    other = ConditionalMLP([6, 5, 3], [Estimator(rank=2)])
+    assert load_network(other, path) == 3
+    x = torch.randn(7, 6)
+    assert torch.equal(network(x), other(x))
+
+
+def test_other_ranks_take_their_factors_from_the_weights(tmp_path: Path) -> None:
+    network = ConditionalMLP([6, 5, 3])
+    path = saved(network, tmp_path / "best.ckpt")
+    other = ConditionalMLP([6, 5, 3], [Estimator(rank=5)])
+    load_network(other, path, factors=False)
+    x = torch.randn(7, 6)
+    torch.testing.assert_close(network(x), other(x), rtol=0, atol=1e-5)
+
+
+def test_another_network_is_refused(tmp_path: Path) -> None:
+    path = saved(ConditionalMLP([6, 5, 3]), tmp_path / "best.ckpt")
+    with pytest.raises(UserError, match=r"best\.ckpt: holds another network than the config"):
+        load_network(ConditionalMLP([6, 4, 3]), path)
+
+
+def test_missing_cut_and_hostile_files_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    with pytest.raises(UserError, match=r"last\.ckpt: no such checkpoint; the run may have stopped"):
+        load(path)
+    saved(ConditionalMLP([6, 5, 3]), path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(UserError, match=r"last\.ckpt: cannot be read as a checkpoint \("):
+        load(path)
+    torch.save({"state_dict": {}, "run": os.system}, path)
+    with pytest.raises(UserError, match=r"last\.ckpt: cannot be read as a checkpoint \("):
+        load(path)
+
+
+WRITER = """
+import sys, torch
+from pathlib import Path
+from ccsweep.training.checkpoint import AtomicCheckpointIO
+io, path = AtomicCheckpointIO(), Path(sys.argv[1])
+for i in range(10_000):
+    io.save_checkpoint({"epoch": i, "state_dict": {"w": torch.full((500_000,), float(i))}}, path)
+    print(i, flush=True)
+"""
+
+
+def test_a_kill_while_writing_leaves_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    for pause in (0.0, 0.003, 0.007):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        written = int(writer.stdout.readline())
+        time.sleep(pause)
+        writer.send_signal(signal.SIGKILL)
+        written = max([written, *(int(line) for line in writer.stdout if line.endswith("\n"))])
+        writer.wait()
+        writer.stdout.close()
+        checkpoint = load(path)
+        assert checkpoint["epoch"] >= written
+        assert (checkpoint["state_dict"]["w"] == checkpoint["epoch"]).all()
