@@ -130,10 +130,17 @@ def root() -> Path:
 
 
 def register() -> None:
-    """Hand the schema to Hydra, as ``schema`` in the defaults list of ``conf/config.yaml``."""
+    """Hand Hydra what does not lie in ``conf/``: the schema, and each file of ``sweeps/``.
+
+    The folder that holds ``sweeps/`` cannot be a search path: Hydra would walk all of it for groups.
+    """
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(name="schema", node=Config)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for path in sorted((root() / "sweeps").glob("*.yaml")):
+        node = OmegaConf.load(path)
+        store.store(group="sweeps", name=path.stem, node=node, package="_global_", provider=str(path))
 
 
 def known_keys(schema: type = Config, prefix: str = "") -> list[str]:

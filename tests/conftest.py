@@ -3,18 +3,16 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("CCSWEEP_SHARED_DATA", ROOT.parent / "shared" / "data"))
 
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with MNIST and the SVHN sample; tests that ask for it skip where it is not."""
     if not (SHARED / "mnist").is_dir():
@@ -22,18 +20,40 @@ def shared_data() -> Path:
     return SHARED
 
 
-@pytest.fixture
-def ccsweep(tmp_path: Path) -> Command:
-    """Run ``python -m ccsweep ...`` as a user would, in a folder of its own."""
+class User:
+    """Someone at a shell in a folder of their own."""
 
-    def run(*arguments: str, timeout: float = 120) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("CCSWEEP", "MLFLOW"))}
+
+    def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
+        """Start ``python -m ccsweep ...``."""
+        return subprocess.Popen(
             [sys.executable, "-m", "ccsweep", *arguments],
-            cwd=tmp_path,
-            capture_output=True,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout,
-            check=False,
+            **options,
         )
 
-    return run
+    def run(self, *arguments: str, timeout: float = 180) -> "subprocess.CompletedProcess[str]":
+        """Run ``python -m ccsweep ...`` to its end."""
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=timeout)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def runs(self) -> list[Any]:
+        """All runs in this folder's store, the oldest first."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{self.folder}/outputs/mlflow.db")
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        return client.search_runs(experiments, order_by=["attributes.start_time ASC"])
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> User:
+    return User(tmp_path)

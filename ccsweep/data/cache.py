@@ -45,8 +45,9 @@ def cached(name: str, key: str, compute: Callable[[], Arrays]) -> Arrays:
 
 def _read(path: Path) -> Arrays | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+        # Opened here, for np.load forgets to close a file that is no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
     except FileNotFoundError:
         return None
     except Exception as error:  # numpy and zipfile raise a dozen kinds, one per damaged byte

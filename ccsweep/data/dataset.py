@@ -73,6 +73,15 @@ class Dataset:
         """Length of one flattened image: the network's input width."""
         return prod(self.shape)
 
+    def to(self, device: torch.device | str) -> "Dataset":
+        """The same data on another device; on the same device nothing is copied."""
+        return replace(
+            self,
+            train=self.train.to(device),
+            validation=self.validation.to(device),
+            test=self.test.to(device),
+        )
+
     def standing_in_for(self, wanted: str) -> "Dataset":
         """The same data, marked as used in place of ``wanted``."""
         return replace(

@@ -27,8 +27,10 @@ FONTS = (
 )
 
 # Streets are numbered from 1, so low first digits are common (Benford's law), in SVHN too.
-FIRST_DIGIT = np.log10(1 + 1 / np.arange(1, 10))
-LENGTHS = (0.12, 0.38, 0.30, 0.15, 0.05)  # share of numbers with one to five digits
+FIRST_DIGIT = np.log10(np.arange(2, 11))  # cumulative share of 1 to 9
+LENGTHS = np.array([0.12, 0.50, 0.80, 0.95, 1])  # cumulative share of one to five digits
+HUES = (0.02, 0.05, 0.09, 0.12, 0.4, 0.6, 0.63)  # brick, wood, brass, sand, green, blues
+ACROSS = np.linspace(-1, 1, CANVAS, dtype=np.float32)
 
 
 def draw_series(seed: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -55,9 +57,9 @@ def draw(rng: Generator) -> tuple[np.ndarray, int]:
 
 def _number(rng: Generator) -> tuple[list[int], int]:
     """A house number as its digits, and the place of the digit that is the label."""
-    length = 1 + int(rng.choice(len(LENGTHS), p=LENGTHS))
-    first = 1 + int(rng.choice(9, p=FIRST_DIGIT))
-    rest = [int(digit) for digit in rng.integers(0, 10, length - 1)]
+    length = 1 + int(np.searchsorted(LENGTHS, rng.random()))
+    first = 1 + int(np.searchsorted(FIRST_DIGIT, rng.random()))
+    rest = rng.integers(0, 10, length - 1).tolist()
     return [first, *rest], int(rng.integers(length))
 
 
@@ -90,13 +92,13 @@ def _paint(rng: Generator, mask: np.ndarray) -> np.ndarray:
     if rng.random() < 0.3:  # raised digits throw a shadow, or catch the light
         shift = tuple(int(step) for step in rng.integers(-3, 4, 2))
         shadow = np.roll(mask, shift, axis=(0, 1))[..., None]
-        canvas += shadow * np.float32(rng.choice([-1, -1, 1]) * rng.uniform(0.1, 0.35))
+        sign = 1 if rng.random() < 1 / 3 else -1
+        canvas += shadow * np.float32(sign * rng.uniform(0.1, 0.35))
     canvas += mask[..., None] * (text - canvas)
     stains = rng.normal(0, rng.uniform(0, 0.09), (5, 5)).astype(np.float32)
     canvas += _enlarged(stains)[..., None]
-    across = np.linspace(-1, 1, CANVAS, dtype=np.float32)
     tilt_x, tilt_y = rng.normal(0, 0.12, 2).astype(np.float32)
-    canvas *= (1 + tilt_x * across[None, :] + tilt_y * across[:, None])[..., None]
+    canvas *= (1 + tilt_x * ACROSS[None, :] + tilt_y * ACROSS[:, None])[..., None]
     return canvas
 
 
@@ -112,7 +114,7 @@ def _colours(rng: Generator) -> tuple[np.ndarray, np.ndarray]:
 def _colour(rng: Generator, luma: float) -> np.ndarray:
     """A colour of the given brightness (BT.601, 0..1); most are greyish, some are paint."""
     vivid = rng.uniform(0.3, 0.8) if rng.random() < 0.2 else rng.beta(1, 8)
-    hue = rng.choice([0.02, 0.05, 0.09, 0.12, 0.4, 0.6, 0.63]) + rng.normal(0, 0.03)
+    hue = HUES[int(rng.integers(len(HUES)))] + rng.normal(0, 0.03)
     tint = np.array(colorsys.hsv_to_rgb(hue % 1, vivid, 1), dtype=np.float32)
     tint -= tint @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     return np.float32(luma) + tint * np.float32(min(luma, 1 - luma) * 1.6)
@@ -140,7 +142,8 @@ def _surroundings(rng: Generator, canvas: np.ndarray) -> None:
         canvas[start::gap] += shade
         canvas[start + 1 :: gap] += shade
     elif kind < 0.6:  # the edge of a post or a door
-        edge = int(rng.choice([-1, 1]) * rng.uniform(16, 26) + half)
+        side = 1 if rng.random() < 0.5 else -1
+        edge = int(half + side * rng.uniform(16, 26))
         canvas[:, edge : edge + int(rng.integers(2, 9))] += np.float32(rng.normal(0, 0.3))
 
 

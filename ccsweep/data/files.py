@@ -153,7 +153,8 @@ def _try_mirrors(file: RemoteFile, partial: Path, mirrors: list[str]) -> list[st
     failures = []
     for mirror in mirrors:
         log.info("downloading %s%s", mirror, file.name)
-        with tqdm(desc=file.name, unit="B", unit_scale=True, delay=1) as bar:
+        # pooch sets the total once it knows it, but asks before whether the bar is true.
+        with tqdm(desc=file.name, total=1, unit="B", unit_scale=True) as bar:
             downloader = pooch.HTTPDownloader(
                 progressbar=bar,
                 chunk_size=1 << 16,

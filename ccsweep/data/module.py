@@ -35,24 +35,22 @@ class ArrayDataModule(pl.LightningDataModule):
         self.device = device
 
     def setup(self, stage: str) -> None:
-        """Called by Lightning before each stage; moves the data the first time only."""
+        """Called by Lightning before each stage; only the first call has anything to move."""
         device = self.device
         if device is None:
             if self.trainer is None:
                 raise RuntimeError("ArrayDataModule needs a trainer or a device")
             device = self.trainer.strategy.root_device
-        self.train = self.dataset.train.to(device)
-        self.validation = self.dataset.validation.to(device)
-        self.test = self.dataset.test.to(device)
+        self.dataset = self.dataset.to(device)
 
     def train_dataloader(self) -> ArrayBatches:
         """Training batches, in a new order each epoch."""
-        return ArrayBatches(self.train, self.batch_size, self.seed)
+        return ArrayBatches(self.dataset.train, self.batch_size, self.seed)
 
     def val_dataloader(self) -> ArrayBatches:
         """Validation batches, in order."""
-        return ArrayBatches(self.validation, self.eval_batch_size, None)
+        return ArrayBatches(self.dataset.validation, self.eval_batch_size, None)
 
     def test_dataloader(self) -> ArrayBatches:
         """Test batches, in order."""
-        return ArrayBatches(self.test, self.eval_batch_size, None)
+        return ArrayBatches(self.dataset.test, self.eval_batch_size, None)

@@ -5,6 +5,7 @@ format 2 (cropped digits); for non-commercial use by its own page. The paper tra
 train + extra.
 """
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ MIRRORS = (
     "https://web.archive.org/web/2020id_/http://ufldl.stanford.edu/housenumbers/",
 )
 SHAPE = (32, 32)
+
+log = logging.getLogger("ccsweep.data")
 
 
 def load(request: Request) -> Dataset:
@@ -85,6 +88,7 @@ def _preprocessed(file: LocalFile) -> Split:
     """One file as network input: images (n, 1024); kept in the cache."""
 
     def compute() -> Arrays:
+        log.info("reading %s", file.path)  # unpacking the extra images takes half a minute
         images, labels = read_mat(file.path)
         return {"images": contrast.preprocess(images, file.path.name), "labels": labels}
 

@@ -8,12 +8,12 @@ _SECRET = r"(?:password|passwd|pwd|token|secret|api[_-]?key|access[_-]?key)"
 # A quote ends a URI only where it can be a closing quote: pa'ss is a password, 'http://h', is not.
 _QUOTE = r"""['"](?![\s,:;)\]}>]|$)"""
 
-# No pattern starts with a repeat: on a megabyte of diff that would cost quadratic time.
+# No pattern starts with a repeat or runs on for ever: a megabyte of diff must not take minutes.
 _ASSIGNED = re.compile(rf"""({_SECRET}=)("[^"\n]*"|'[^'\n]*'|(?:[^\s&'"]|{_QUOTE})+)""", re.IGNORECASE)
 # Two readings of user:password@host exist. RFC 3986 takes the last @ before the path; SQLAlchemy
-# takes the first @ and so allows / ? # in a password. The longer reading that fits is masked.
+# takes the first @ and so allows / ? # in a password: there, at most 500 characters are tried.
 _IN_AUTHORITY = re.compile(
-    rf"""(://[^\s:/?#'"]*:)(?:(?:[^\s/?#'"]|{_QUOTE})*@|(?:[^\s@'"]|{_QUOTE})*@)""", re.MULTILINE
+    rf"""(://[^\s:/?#'"]*:)(?:(?:[^\s/?#'"]|{_QUOTE})*@|(?:[^\s@'"]|{_QUOTE}){{,500}}@)"""
 )
 _BARE_TOKEN = re.compile(r"""(https?://)[^\s:/?#'"@]+@""", re.IGNORECASE)
 _SECRET_KEY = re.compile(rf"{_SECRET}$", re.IGNORECASE)

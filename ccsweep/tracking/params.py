@@ -1,7 +1,7 @@
 """A nested config as MLflow's flat parameters."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ccsweep.tracking.mask import mask_value
 
@@ -12,8 +12,8 @@ TAG_LIMIT = 8000
 def flatten(config: Mapping[str, object]) -> dict[str, str]:
     """Return ``config`` with dotted keys and every value as text.
 
-    Strings stay as they are and everything else is written as JSON, so that a value reads as it
-    does in a config file.
+    Numbers, true, false, null and lists are written as JSON, so that a value reads as it does in
+    a config file; everything else as ``str`` gives it.
 
     >>> flatten({"ranks": {"layers": [75, 50], "seed": None}, "name": "control"})
     {'ranks.layers': '[75, 50]', 'ranks.seed': 'null', 'name': 'control'}
@@ -23,7 +23,7 @@ def flatten(config: Mapping[str, object]) -> dict[str, str]:
         if isinstance(value, Mapping) and value:
             flat |= {f"{key}.{inner}": text for inner, text in flatten(value).items()}
         else:
-            flat[str(key)] = value if isinstance(value, str) else json.dumps(value, default=str)
+            flat[str(key)] = _text(value)
     return flat
 
 
@@ -39,3 +39,17 @@ def cut(text: str, limit: int) -> str:
     'abc…'
     """
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _text(value: object) -> str:
+    plain = _plain(value)
+    return plain if isinstance(plain, str) else json.dumps(plain, default=_plain)
+
+
+def _plain(value: object) -> object:
+    """Return what JSON can write, or its text; OmegaConf's containers are neither dict nor list."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return list(value)
+    return value if value is None or isinstance(value, bool | int | float) else str(value)

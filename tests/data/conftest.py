@@ -89,14 +89,20 @@ def mirrors() -> Iterator[Mirrors]:
     server.server_close()
 
 
-def idx(array: np.ndarray) -> bytes:
-    """An uint8 array as a gzipped IDX file."""
-    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
-    return gzip.compress(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes(), mtime=0)
+@pytest.fixture(scope="session")
+def idx() -> Callable[[np.ndarray], bytes]:
+    """Turns an uint8 array into a gzipped IDX file."""
+
+    def encode(array: np.ndarray) -> bytes:
+        sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+        content = bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
+        return gzip.compress(content, compresslevel=1, mtime=0)
+
+    return encode
 
 
 @pytest.fixture
-def write_mnist(tmp_path: Path) -> Callable[..., Path]:
+def write_mnist(tmp_path: Path, idx: Callable[[np.ndarray], bytes]) -> Callable[..., Path]:
     """Writes the four files with random content; returns the folder for data.dir."""
 
     def write(train: int = 10_050, test: int = 20) -> Path:

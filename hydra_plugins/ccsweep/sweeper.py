@@ -1,26 +1,12 @@
-"""The few lines that Hydra needs in order to find this project's sweeper and its sweeps/ folder."""
+"""The few lines that Hydra needs in order to find this project's sweeper."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
-
-from ccsweep.config import root
-
-
-class SweepsSearchPath(SearchPathPlugin):
-    """Makes ``+sweeps=NAME`` a config group: ``sweeps/`` lies beside ``conf/``, not in it."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Add the folder that holds ``sweeps/``, for this program only."""
-        conf = str(root() / "conf")
-        if any(entry.path.removeprefix("file://") == conf for entry in search_path.get_path()):
-            search_path.append("ccsweep", f"file://{root()}")
 
 
 class CcsweepSweeper(Sweeper):
@@ -44,7 +30,7 @@ class CcsweepSweeper(Sweeper):
 class SweeperConfig:
     """``hydra/sweeper=ccsweep``; ``params`` is the grid that a file under ``sweeps/`` sets."""
 
-    _target_: str = "hydra_plugins.ccsweep.plugins.CcsweepSweeper"
+    _target_: str = "hydra_plugins.ccsweep.sweeper.CcsweepSweeper"
     params: dict[str, str] | None = field(default_factory=dict)
 
 

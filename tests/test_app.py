@@ -1,0 +1,79 @@
+"""The command line itself: quick to answer, one line for a mistake, found from anywhere."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ccsweep.config import root
+from tests.conftest import ROOT, User
+
+HEAVY = ("torch", "pytorch_lightning", "mlflow", "sklearn", "matplotlib")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["-sc", "query=bash"]])
+def test_quick_answers_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    environment = os.environ | {"COMP_LINE": "ccsweep ranks=", "COMP_POINT": "14"}
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "ccsweep", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert done.returncode == 0, done.stderr
+    assert "hydra" in imported
+    assert imported.isdisjoint(HEAVY)
+
+
+def test_help_shows_commands_and_groups(user: User) -> None:
+    out = user.run("--help").stdout
+    assert "python -m ccsweep +experiment=svhn" in out
+    assert "75-50-40-30" in out
+
+
+def test_completion_knows_the_options(user: User) -> None:
+    user.environment |= {"COMP_LINE": "ccsweep ranks=75", "COMP_POINT": "16"}
+    assert user.run("-sc", "query=bash").stdout.split() == ["ranks=75-50-40-30"]
+
+
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(user: User) -> None:
+    for mistake in ("training.learning_rate=abc", "training.epochs=0", "ranks.layers=[1]", "rank=1"):
+        done = user.run(mistake)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert done.stderr.startswith("ccsweep: ")
+    assert not any(p.is_file() for p in user.folder.rglob("*"))
+
+
+def test_two_runs_of_one_second_do_not_share_a_folder() -> None:
+    from ccsweep.app import _unique
+
+    assert len({_unique() for _ in range(50)}) == 50
+
+
+def test_a_wheel_carries_its_configs_and_runs_from_any_folder(user: User, tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", "w", ROOT],
+        cwd=tmp_path,
+        check=True,
+    )
+    (wheel,) = (tmp_path / "w").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "site")
+    configs = {f"ccsweep/{p.relative_to(ROOT)}" for f in ("conf", "sweeps") for p in (root() / f).rglob("*.yaml")}
+    assert configs <= set(names)
+    assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
+    user.environment["PYTHONPATH"] = str(tmp_path / "site")
+    done = user.run("+sweeps=mnist_ranks", "--cfg", "job")
+    assert done.returncode == 0, done.stderr
+    assert "name: mnist" in done.stdout
+    sources = user.run("--info", "searchpath").stdout
+    assert f"{tmp_path}/site/ccsweep/conf" in sources
