@@ -17,7 +17,6 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from ccsweep.errors import UserError
 from ccsweep.suggest import did_you_mean, unknown_key
 
-OUTPUTS = Path("outputs")  # run folders, as in conf/config.yaml, and MLflow's store by default
 TASKS = ("train", "evaluate")
 ADDED_GROUPS = ("experiment", "sweeps")  # not in the defaults list: chosen with a plus
 

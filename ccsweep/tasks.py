@@ -1,10 +1,11 @@
 """What ``task=...`` can be: each composes data, training, tracking and report into one run."""
 
+import contextlib
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from ccsweep.atomic import write_text
-from ccsweep.config import OUTPUTS, Config, check
+from ccsweep.config import Config, DataConfig, check
 from ccsweep.errors import UserError
-from ccsweep.tracking import provenance
-from ccsweep.tracking.find import FoundRun, find_run
-from ccsweep.tracking.mask import mask
-from ccsweep.tracking.parent import open_parent
-from ccsweep.tracking.run import Run
-from ccsweep.tracking.store import prepare, resolve_uri
+from ccsweep.tracking import FoundRun, Run, find_run, mask, open_parent, prepare, provenance, resolve_uri
 
 if TYPE_CHECKING:  # torch and Lightning are imported while the store gets ready
     from ccsweep.data.dataset import Dataset
@@ -61,6 +57,8 @@ def train(config: Config, folder: Path, overrides: list[str]) -> Report:
     found = _found(config, resume)
     if found.run_id is None:
         raise UserError(f"training.resume={resume}: no run.json there; expected a run id or a run's folder")
+    with contextlib.suppress(OSError):
+        folder.rmdir()  # Hydra made one for this command, but the run goes on in its own
     settings = _settings_of(found.folder, config, overrides, "training.resume")
     return _train(settings, found.folder, overrides, found.run_id)
 
@@ -111,37 +109,47 @@ def _train(config: Config, folder: Path, overrides: list[str], run_id: str | Non
             return _finish(run, config, folder, dataset, trained, job.test(run), began)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _prepared(config: Config) -> Iterator["Dataset"]:
-    """The data set; MLflow's store gets ready meanwhile, in a thread."""
-    with ThreadPoolExecutor(1) as pool:
-        store = pool.submit(prepare, _uri(config))
-        from ccsweep import data
+    """The data set, with torch and Lightning imported; MLflow's store gets ready in a thread."""
+    gc.disable()  # imports make many objects and no garbage: a second or two less without it
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            store = pool.submit(prepare, _uri(config))
+            dataset = _load(config.data)
+            import ccsweep.training.fit  # noqa: F401
 
-        settings = config.data
-        dataset = data.load(
-            settings.name,
-            directory=settings.dir,
-            verify=settings.verify,
-            stand_in=settings.stand_in,
-            extra=settings.extra,
-            samples=settings.samples,
-        )
-        if (dataset.features, dataset.classes) != (settings.features, settings.classes):
-            raise UserError(
-                f"data.features={settings.features} data.classes={settings.classes}: {dataset.label} "
-                f"has {dataset.features} features and {dataset.classes} classes"
-            )
-        store.result()
+            store.result()
+    finally:
+        gc.enable()
     yield dataset
 
 
+def _load(settings: DataConfig) -> "Dataset":
+    from ccsweep import data
+
+    dataset = data.load(
+        settings.name,
+        directory=settings.dir,
+        verify=settings.verify,
+        stand_in=settings.stand_in,
+        extra=settings.extra,
+        samples=settings.samples,
+    )
+    if (dataset.features, dataset.classes) != (settings.features, settings.classes):
+        raise UserError(
+            f"data.features={settings.features} data.classes={settings.classes}: {dataset.label} "
+            f"has {dataset.features} features and {dataset.classes} classes"
+        )
+    return dataset
+
+
 def _uri(config: Config) -> str:
-    return resolve_uri(config.tracking.uri, OUTPUTS)
+    return resolve_uri(config.tracking.uri)
 
 
 def _found(config: Config, ref: str) -> FoundRun:
-    return find_run(_uri(config), ref, cache=OUTPUTS / "downloaded")
+    return find_run(_uri(config), ref)
 
 
 def _start(config: Config, folder: Path, overrides: list[str], dataset: "Dataset") -> Run:
@@ -173,25 +181,21 @@ def _start(config: Config, folder: Path, overrides: list[str], dataset: "Dataset
         experiment=dataset.label,
         name=" ".join(words),
         params=asdict(config),
-        tags=tags | provenance.code_tags(),
+        tags=tags,
         folder=folder,
         parent_id=parent,
         system_metrics=config.tracking.system_metrics,
     )
     for file in (*settings, *provenance.write(folder, threads=torch.get_num_threads())):
         run.log_artifact(file)
-    for context in ("train", "validation", "test"):
-        run.log_dataset(
-            dataset.name,
-            digest=dataset.digest,
-            source=config.data.dir or "embedded or in the user's cache",
-            context=context,
-            profile={
-                "images": len(getattr(dataset, context).labels),
-                "features": dataset.features,
-                "notes": list(dataset.notes),
-            },
-        )
+    splits = {name: len(getattr(dataset, name).labels) for name in ("train", "validation", "test")}
+    run.log_dataset(
+        dataset.name,
+        digest=dataset.digest,
+        source=config.data.dir or "embedded, or in the user's cache",
+        context="train, validation and test",
+        profile={"images": splits, "features": dataset.features, "notes": list(dataset.notes)},
+    )
     return run
 
 
@@ -206,12 +210,13 @@ def _finish(
 ) -> Report:
     """Write report.json, log it and print the table."""
     from ccsweep import report
+    from ccsweep.tracking.ui import command
 
     found = report.summarise(config, dataset, trained, tested) | {
         "seconds": time.perf_counter() - began,
         "run_id": run.id,
         "folder": str(folder),
-        "open_with": f"python -m ccsweep.tracking.ui --uri {mask(run.uri)}",
+        "open_with": command(run.uri),
     }
     run.log_artifact(report.write(found, folder))
     report.show(found)
@@ -248,7 +253,7 @@ def _key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _log_file(folder: Path) -> Iterator[None]:
     """Copy the log into the run's folder, for who looks at it the morning after."""
     handler = logging.FileHandler(folder / "run.log")

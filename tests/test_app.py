@@ -60,7 +60,18 @@ def test_two_runs_of_one_second_do_not_share_a_folder() -> None:
 
 def test_a_wheel_carries_its_configs_and_runs_from_any_folder(user: User, tmp_path: Path) -> None:
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", "w", ROOT],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            "w",
+            ROOT,
+        ],
         cwd=tmp_path,
         check=True,
     )
@@ -68,7 +79,9 @@ def test_a_wheel_carries_its_configs_and_runs_from_any_folder(user: User, tmp_pa
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         archive.extractall(tmp_path / "site")
-    configs = {f"ccsweep/{p.relative_to(ROOT)}" for f in ("conf", "sweeps") for p in (root() / f).rglob("*.yaml")}
+    configs = {
+        f"ccsweep/{p.relative_to(ROOT)}" for f in ("conf", "sweeps") for p in (root() / f).rglob("*.yaml")
+    }
     assert configs <= set(names)
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
     user.environment["PYTHONPATH"] = str(tmp_path / "site")

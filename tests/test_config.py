@@ -104,8 +104,8 @@ def test_notation() -> None:
             "data=minst: no such option; expected one of digits, housenumbers, mnist, svhn; did you mean 'mnist'?",
         ),
         (
-            "ranks=24-16,control",
-            "ranks=24-16,control: several values need -m, as in python -m ccsweep -m ranks=24-16,control",
+            "ranks=16-12,control",
+            "ranks=16-12,control: several values need -m, as in python -m ccsweep -m ranks=24-16,control",
         ),
         (
             "ranks.layers=[1,2",

@@ -21,11 +21,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ccsweep.config import OUTPUTS, check
+from ccsweep.config import check
 from ccsweep.errors import UserError
+from ccsweep.tracking import close_parent, resolve_uri
 from ccsweep.tracking.outcome import Status
-from ccsweep.tracking.parent import close_parent
-from ccsweep.tracking.store import resolve_uri
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ class GridSweeper:
             failed = [r for r in results if r.status != JobStatus.COMPLETED]
             status = "FAILED" if failed else "FINISHED"
         finally:
-            close_parent(resolve_uri(self.config.tracking.uri, OUTPUTS), folder, status)
+            close_parent(resolve_uri(self.config.tracking.uri), folder, status)
         _show(jobs, results)
         for result in failed:
             _tell(result)

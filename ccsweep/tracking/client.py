@@ -19,9 +19,11 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it would print the password in it, too
 }
 # What the store or the disk did, as opposed to a mistake in a call, which keeps its traceback.
-_STORE_CODES = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED", "IO_ERROR"}
+# BAD_REQUEST is MLflow's code for most errors of a database.
+_STORE_CODES = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED", "BAD_REQUEST"}
 _LOGIN_CODES = {"UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"}
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG}
 
@@ -88,6 +90,6 @@ def store_errors(uri: str) -> Iterator[None]:
         if error.errno not in _DISK_ERRNOS:
             raise
         raise UserError(
-            f"tracking.uri: cannot write {error.filename or mask(uri)} ({error.strerror}); free "
-            "the disk or choose another folder, then resume the run"
+            f"tracking.uri: cannot write {error.filename or 'an artifact'} to {mask(uri)} "
+            f"({error.strerror}); free the disk or choose another folder, then resume the run"
         ) from error

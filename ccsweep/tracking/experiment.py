@@ -4,7 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ccsweep.errors import UserError
-from ccsweep.tracking.store import artifact_root, sqlite_path
+from ccsweep.tracking.store import artifact_root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -13,9 +13,8 @@ if TYPE_CHECKING:
 def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
     """Return the id of the experiment ``name``; any number of processes may ask at once.
 
-    In a sqlite store its artifacts go to ``mlartifacts/`` beside the database, as an absolute URI:
-    MLflow's default is ``./mlruns`` under whichever folder the process happens to be in. A server
-    chooses for itself.
+    In a database its artifacts go where ``artifact_root`` says: MLflow's default is ``./mlruns``
+    under whichever folder the process happens to be in. An HTTP server chooses for itself.
 
     Raises:
         UserError: the experiment was deleted.
@@ -41,9 +40,9 @@ def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
 
 def _artifact_location(uri: str, name: str) -> str | None:
     """Return a URI for the artifacts of ``name``, None to leave it to the server."""
-    path = sqlite_path(uri)
-    if path is None:
+    root = artifact_root(uri)
+    if root is None:
         return None
     # Two names may share a folder: each run has its own in it.
     folder = re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
-    return (artifact_root(path).absolute() / folder).as_uri()
+    return (root / folder).as_uri()

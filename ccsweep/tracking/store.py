@@ -17,13 +17,15 @@ from ccsweep.errors import UserError
 from ccsweep.tracking.client import configure_mlflow, connect
 from ccsweep.tracking.mask import mask
 
+FOLDER = Path("outputs")  # under the working directory; keeps runs and, when none is named, their store
+
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]*)")
 _SERVERS = ("http", "https", "postgresql", "mysql", "mssql")
 _LOCK_SECONDS = 60.0
 _in_memory = threading.Lock()  # MLflow keeps one ":memory:" engine in a process
 
 
-def resolve_uri(uri: str | None, folder: Path) -> str:
+def resolve_uri(uri: str | None, folder: Path = FOLDER) -> str:
     """Return the URI of the store to use: ``uri``, or MLFLOW_TRACKING_URI, or one in ``folder``.
 
     The store in ``folder`` is ``<folder>/mlflow.db``. A relative sqlite path, which counts from
@@ -68,9 +70,16 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(unquote(match["path"]))
 
 
-def artifact_root(path: Path) -> Path:
-    """Return the folder for the artifacts of the sqlite store at ``path``."""
-    return path.parent / "mlartifacts"
+def artifact_root(uri: str) -> Path | None:
+    """Return the absolute folder for the artifacts of a database's runs; an HTTP server has its own.
+
+    Beside a sqlite file; for a database server ``outputs/mlartifacts`` of the working directory.
+    """
+    if uri.startswith("http"):
+        return None
+    path = sqlite_path(uri)
+    folder = path.parent if path is not None else FOLDER
+    return folder.absolute() / "mlartifacts"
 
 
 def prepare(uri: str) -> None:
@@ -89,7 +98,7 @@ def prepare(uri: str) -> None:
     try:
         if not _is_ready(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _create_once(path)
+            _create_once(path, uri)
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UserError(
@@ -115,14 +124,14 @@ def _is_ready(path: Path) -> bool:
     return bool(tables)
 
 
-def _create_once(path: Path) -> None:
+def _create_once(path: Path, uri: str) -> None:
     """Create the store unless another process is first; waits for that one."""
     from filelock import FileLock, Timeout
 
     try:
         with FileLock(f"{path}.lock", timeout=_LOCK_SECONDS):
             if not _is_ready(path):
-                _create(path)
+                _create(path, uri)
     except Timeout as error:
         raise UserError(
             f"tracking.uri: another process has been making {path} for {_LOCK_SECONDS:.0f} s; "
@@ -130,7 +139,7 @@ def _create_once(path: Path) -> None:
         ) from error
 
 
-def _create(path: Path) -> None:
+def _create(path: Path, uri: str) -> None:
     """Run MLflow's migrations in memory and put the result at ``path`` in one step."""
     configure_mlflow()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -138,7 +147,9 @@ def _create(path: Path) -> None:
     # MLflow's store itself, so the schema is MLflow's whatever its version. Metadata.create_all
     # would be quicker but is not the same: defaults, indexes and keys differ (MLflow 3.17).
     with _in_memory:
-        store = SqlAlchemyStore("sqlite:///:memory:", artifact_root(path).absolute().as_uri())
+        root = artifact_root(uri)
+        assert root is not None
+        store = SqlAlchemyStore("sqlite:///:memory:", root.as_uri())
         pooled = store.engine.raw_connection()
         source = pooled.driver_connection
         assert isinstance(source, sqlite3.Connection)

@@ -9,23 +9,20 @@ import os
 import shlex
 import socket
 import sys
-from pathlib import Path
+import warnings
 
 from ccsweep.errors import UserError
 from ccsweep.tracking.client import configure_mlflow
 from ccsweep.tracking.mask import mask
-from ccsweep.tracking.store import artifact_root, prepare, resolve_uri, sqlite_path
-
-FOLDER = "outputs"  # holds the store when none is named, as it holds the runs
+from ccsweep.tracking.store import FOLDER, artifact_root, prepare, resolve_uri
 
 _HOST = "127.0.0.1"
 
 
 def command(uri: str) -> str:
     """Return the command that shows the store at ``uri``, to be printed after a run."""
-    if uri == resolve_uri(None, Path.cwd() / FOLDER):
-        return "make ui"
-    return f"python -m ccsweep.tracking.ui --uri {shlex.quote(mask(uri))}"
+    show = "python -m ccsweep.tracking.ui"
+    return show if uri == resolve_uri(None) else f"{show} --uri {shlex.quote(mask(uri))}"
 
 
 def serve(uri: str, port: int) -> None:
@@ -46,18 +43,16 @@ def serve(uri: str, port: int) -> None:
     configure_mlflow()
     from mlflow.server import constants
 
-    path = sqlite_path(uri)
     os.environ |= {
         constants.BACKEND_STORE_URI_ENV_VAR: uri,
         constants.SERVE_ARTIFACTS_ENV_VAR: "true",
         constants.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
-        constants.ARTIFACTS_DESTINATION_ENV_VAR: str(
-            artifact_root(path) if path else Path("mlartifacts").absolute()
-        ),
+        constants.ARTIFACTS_DESTINATION_ENV_VAR: str(artifact_root(uri)),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     import uvicorn
 
+    warnings.simplefilter("ignore")  # of MLflow's own code, no use to who looks at runs
     uvicorn.run("mlflow.server.fastapi_app:app", host=_HOST, port=port, log_level="warning")
 
 
@@ -83,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=5000, help="default: %(default)s")
     chosen = parser.parse_args(arguments)
     try:
-        serve(resolve_uri(chosen.uri, Path.cwd() / FOLDER), chosen.port)
+        serve(resolve_uri(chosen.uri), chosen.port)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,18 +1,11 @@
+import resource
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ccsweep.tracking.store import prepare, sqlite_uri
-
-# MLflow 3.17 with SQLAlchemy 2.1; a warning made an error would leave MLflow's mappers broken.
-MLFLOW_WARNS = "ignore:The ``noload`` loader strategy:DeprecationWarning"
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings(MLFLOW_WARNS))
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +54,19 @@ def client(uri):
     from ccsweep.tracking.client import connect
 
     return connect(uri)
+
+
+@pytest.fixture
+def full_disk():
+    """A disk on which no file may grow beyond some bytes, which is what a full one comes to."""
+
+    @contextmanager
+    def limit(size: int):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit

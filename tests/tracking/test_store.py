@@ -11,7 +11,7 @@ import pytest
 
 from ccsweep.errors import UserError
 from ccsweep.tracking.client import connect
-from ccsweep.tracking.store import prepare, resolve_uri, sqlite_path, sqlite_uri
+from ccsweep.tracking.store import artifact_root, prepare, resolve_uri, sqlite_path, sqlite_uri
 
 PREPARE = "import sys; from ccsweep.tracking.store import prepare; prepare(sys.argv[1])"
 
@@ -59,6 +59,13 @@ class TestResolve:
         connect(sqlite_uri(path)).create_experiment("here")
         (rows,) = sqlite3.connect(path).execute("SELECT count(*) FROM experiments").fetchone()
         assert rows == 2
+
+
+def test_where_artifacts_go(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert artifact_root("sqlite:////data/mlflow.db") == Path("/data/mlartifacts")
+    assert artifact_root("postgresql://db/runs") == tmp_path / "outputs" / "mlartifacts"
+    assert artifact_root("http://host:5000") is None
 
 
 def schema(path: Path) -> dict[str, tuple]:
@@ -141,14 +148,13 @@ class TestPrepareRefuses:
         with pytest.raises(UserError, match="Permission denied"):
             prepare(sqlite_uri(tmp_path / "mlflow.db"))
 
-    def test_a_full_disk(self, tmp_path):
+    def test_a_full_disk(self, tmp_path, full_disk):
         path = tmp_path / "mlflow.db"
-        limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000,) * 2)\n"
-        worker = in_process(sqlite_uri(path), limited + PREPARE)
-        last = worker.communicate()[0].splitlines()[-1]
-        assert last == (
-            f"ccsweep.errors.UserError: tracking.uri: cannot use {path} as a store (File too "
-            "large); free or mend that folder, or choose another tracking.uri"
+        with full_disk(100_000), pytest.raises(UserError) as caught:
+            prepare(sqlite_uri(path))
+        assert str(caught.value) == (
+            f"tracking.uri: cannot use {path} as a store (File too large); free or mend that "
+            "folder, or choose another tracking.uri"
         )
         assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db.lock"]
 

@@ -1,0 +1,89 @@
+import json
+import shutil
+import sqlite3
+
+import pytest
+
+from ccsweep.errors import UserError
+from ccsweep.tracking.find import FoundRun, find_run
+from ccsweep.tracking.store import sqlite_path
+
+
+def test_by_id_and_prefix(start, uri, tmp_path):
+    run = start()
+    found = FoundRun(tmp_path / "run", run.id)
+    assert find_run(uri, run.id) == found
+    assert find_run(uri, run.id[:6]) == found
+
+
+def test_by_folder_without_a_store(start, tmp_path, monkeypatch):
+    run = start()
+    nowhere = "http://127.0.0.1:9"
+    assert find_run(nowhere, str(tmp_path / "run")) == FoundRun(tmp_path / "run", run.id)
+    monkeypatch.chdir(tmp_path)
+    assert find_run(nowhere, "run") == FoundRun(tmp_path / "run", run.id)
+
+
+def test_a_folder_that_was_never_tracked(tmp_path):
+    assert find_run("http://127.0.0.1:9", str(tmp_path)) == FoundRun(tmp_path, None)
+
+
+def test_artifacts_of_a_run_from_elsewhere(start, uri, tmp_path):
+    run = start()
+    run.log_text("weights", "checkpoints/best.ckpt")
+    shutil.rmtree(tmp_path / "run")
+    cache = tmp_path / "cache"
+    found = find_run(uri, run.id, cache)
+    assert found == FoundRun(cache / run.id, run.id)
+    assert (found.folder / "checkpoints" / "best.ckpt").read_text() == "weights"
+    assert [path.name for path in cache.iterdir()] == [run.id]
+    assert find_run(uri, run.id, cache) == found
+
+
+def test_a_folder_of_the_same_name_on_another_machine(start, uri, tmp_path):
+    run = start()
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"run_id": "another"}))
+    assert find_run(uri, run.id, tmp_path / "cache").folder == tmp_path / "cache" / run.id
+
+
+def test_no_runs_yet(uri):
+    with pytest.raises(UserError) as caught:
+        find_run(uri, "0123456")
+    assert str(caught.value) == (
+        f"run: 0123456 is no run folder and no run id (6 or more characters) in {uri}; it has no "
+        "runs yet; see all with make ui"
+    )
+
+
+@pytest.mark.parametrize("ref", ["fffffff", "outputs/typo", "ab", "f" * 32, "a'b"])
+def test_unknown_names_the_last_runs(ref, start, uri, tmp_path):
+    first, second = start(name="one"), start(name="two", folder=tmp_path / "2")
+    with pytest.raises(UserError) as caught:
+        find_run(uri, ref)
+    assert str(caught.value) == (
+        f"run: {ref} is no run folder and no run id (6 or more characters) in {uri}; the last runs "
+        f"are {second.id[:8]} (two), {first.id[:8]} (one); see all with make ui"
+    )
+
+
+def test_several(start, uri, tmp_path):
+    for number in "01":
+        run = start(name=number, folder=tmp_path / number)
+        with sqlite3.connect(sqlite_path(uri)) as store:
+            for table in ("runs", "tags"):
+                store.execute(
+                    f"UPDATE {table} SET run_uuid = ? WHERE run_uuid = ?",
+                    ("abcdef" + number * 26, run.id),
+                )
+    with pytest.raises(UserError) as caught:
+        find_run(uri, "abcdef")
+    assert str(caught.value) == (
+        "run: abcdef fits several runs (abcdef11 (1), abcdef00 (0), ...); give more of the id"
+    )
+
+
+def test_deleted(start, uri, client):
+    run = start()
+    client.delete_run(run.id)
+    with pytest.raises(UserError, match=f"run: {run.id} was deleted; bring it back with: mlflow ru"):
+        find_run(uri, run.id)

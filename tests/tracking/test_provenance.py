@@ -1,0 +1,91 @@
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ccsweep.tracking import git, provenance
+
+
+@pytest.fixture
+def package(tmp_path) -> Path:
+    """A package in a fresh repository, committed."""
+    package = tmp_path / "repository" / "package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("a = 1\n")
+    for arguments in (
+        ["init", "-q", "-b", "trunk"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "first"],
+    ):
+        subprocess.run(["git", *arguments], cwd=package, check=True)
+    return package
+
+
+class TestGit:
+    def test_clean(self, package):
+        state = git.checkout(package)
+        assert (state.branch, state.dirty, state.untracked) == ("trunk", False, [])
+        assert len(state.commit) == 40
+        assert git.uncommitted(package) == ""
+
+    def test_changed(self, package):
+        (package / "__init__.py").write_text("a = 'http://ann:pw@host'\n")
+        (package / "new file.py").touch()
+        state = git.checkout(package)
+        assert state.dirty
+        assert [Path(name).name for name in state.untracked] == ["new file.py"]
+        assert "+a = 'http://ann:***@host'" in git.uncommitted(package).splitlines()
+
+    def test_a_long_diff_is_cut_visibly(self, package, monkeypatch):
+        monkeypatch.setattr(git, "DIFF_LIMIT", 100)
+        (package / "__init__.py").write_text("x" * 1000)
+        diff = git.uncommitted(package)
+        assert len(diff) < 150
+        assert diff.endswith(" more characters]\n")
+
+    def test_detached(self, package):
+        subprocess.run(["git", "checkout", "-q", "--detach"], cwd=package, check=True)
+        assert git.checkout(package).branch is None
+
+    def test_an_installed_wheel_inside_a_checkout(self, package):
+        wheel = package.parent / ".venv" / "site-packages" / "package"
+        wheel.mkdir(parents=True)
+        (wheel / "__init__.py").touch()
+        assert git.checkout(wheel) is None
+
+    def test_no_repository(self, tmp_path):
+        assert git.checkout(tmp_path) is None
+
+    def test_no_git(self, package, monkeypatch):
+        monkeypatch.setenv("PATH", "")
+        assert git.checkout(package) is None
+
+
+def test_what_is_collected(monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "ccsweep", "tracking.uri=http://a:b@c"])
+    began = time.perf_counter()
+    found = provenance.collect(threads=2)
+    assert time.perf_counter() - began < 1  # 0.05 s on an idle machine
+    assert found["command"] == "python -m ccsweep tracking.uri=http://a:***@c"
+    assert found["packages"]["mlflow"].startswith("3.")
+    assert set(found["packages"]) == {"python", *provenance.PACKAGES}
+    assert found["hardware"]["threads"] == 2
+    assert found["hardware"]["memory"] > 1e8
+    assert found["hardware"]["cpu"]
+
+
+def test_written_files(tmp_path, package, monkeypatch):
+    (package / "__init__.py").write_text("a = 2\n")
+    checkout, uncommitted = git.checkout, git.uncommitted
+    monkeypatch.setattr(git, "checkout", lambda: checkout(package))
+    monkeypatch.setattr(git, "uncommitted", lambda: uncommitted(package))
+    assert [path.name for path in provenance.write(tmp_path)] == ["environment.json", "git.diff"]
+    written = json.loads((tmp_path / "environment.json").read_text())
+    assert written["git"]["branch"] == "trunk"
+    assert "+a = 2" in (tmp_path / "git.diff").read_text()
+    tags = provenance.code_tags()
+    assert tags["mlflow.source.git.commit"] == written["git"]["commit"]
+    assert tags["ccsweep.dirty"] == "true"

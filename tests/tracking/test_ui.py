@@ -1,0 +1,89 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from ccsweep.tracking import ui
+from ccsweep.tracking.find import find_run
+from ccsweep.tracking.run import Run
+
+
+def test_a_taken_port_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert ui.main(["--port", str(port)]) == 2
+    assert capsys.readouterr().err == (
+        f"port: {port} cannot be used (Address already in use); stop what runs there, or choose "
+        "another: python -m ccsweep.tracking.ui --port 5001\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_has_pages_of_its_own(capsys):
+    assert ui.main(["--uri", "http://ann:pw@host:5000"]) == 0
+    assert capsys.readouterr().out == "The runs are on a server: http://ann:***@host:5000\n"
+
+
+def test_the_command_that_shows_a_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ui.command(f"sqlite:///{tmp_path}/outputs/mlflow.db") == "python -m ccsweep.tracking.ui"
+    assert ui.command("sqlite:////data/a b.db") == (
+        "python -m ccsweep.tracking.ui --uri 'sqlite:////data/a b.db'"
+    )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The UI in an empty folder, which is a tracking server too."""
+    folder = tmp_path_factory.mktemp("ui")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ccsweep.tracking.ui", "--port", str(port)],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+            break
+        except OSError:
+            assert process.poll() is None, (folder / "log").read_text()
+            time.sleep(0.1)
+    yield url
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    shown = (folder / "log").read_text()
+    assert shown.splitlines() == [
+        f"Runs in sqlite:///{folder}/outputs/mlflow.db: {url} (up in some seconds; Ctrl-C ends it)"
+    ]
+
+
+def test_a_run_on_a_server(server, tmp_path, capfd):
+    with Run.start(
+        server, experiment="mnist", name="a", params={"a": 1}, tags={}, folder=tmp_path / "run"
+    ) as run:
+        run.log_metrics({"loss": float("nan"), "density": 0.5}, step=0)
+        run.log_text("hello", "notes/a.txt")
+        run.log_dataset("mnist", digest="1", source="https://host/x", context="train")
+    (tmp_path / "run").rename(tmp_path / "gone")
+    found = find_run(server, run.id[:8], tmp_path / "cache")
+    assert (found.folder / "notes" / "a.txt").read_text() == "hello"
+    with Run.resume(server, run.id, system_metrics=False):
+        pass
+    assert capfd.readouterr() == ("", "")
+    page = urllib.request.urlopen(f"{server}/get-artifact?path=notes/a.txt&run_uuid={run.id}", timeout=5)
+    with page:
+        assert page.read() == b"hello"
