@@ -3,7 +3,8 @@
     python benchmarks/epoch.py data.dir=../shared/data [epochs=10] [overrides ...]
 
 MNIST, control network 784-1000-600-400-10, training=mnist, batch 250. One epoch is training on 50 000
-images and validating on 10 000; ccsweep's also logs to MLflow (sqlite) and writes two checkpoints.
+images and validating on 10 000; ccsweep's also counts what its layers did, logs to MLflow
+(sqlite) and writes one checkpoint, or two when the epoch is the best.
 Both train in one process, taking turns epoch by epoch; the first epoch of each is warm-up and not
 counted. Printed: median, spread (min to max) and the ratio of the medians. Results: docs/results.md.
 """

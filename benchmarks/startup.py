@@ -40,9 +40,7 @@ def timed(arguments: list[str], folder: str) -> float:
     """Seconds from starting a command to its end."""
     completing = os.environ | {"COMP_LINE": "ccsweep ranks=", "COMP_POINT": "14"}
     start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=completing, check=True, capture_output=True
-    )
+    subprocess.run([sys.executable, *arguments], cwd=folder, env=completing, check=True, capture_output=True)
     return time.perf_counter() - start
 
 

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ccsweep.config import check, register, root
 from ccsweep.errors import UserError
 from ccsweep.explain import explain
+from ccsweep.tracking.mask import mask
 
 
 def _unique() -> str:
@@ -56,6 +57,7 @@ def run_task(cfg: DictConfig) -> dict[str, Any]:
 
 def main() -> None:
     """Console entry point: ``ccsweep`` and ``python -m ccsweep``."""
+    _mask_passwords()
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints errors its own way and over several lines; so it hands them on instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -75,7 +77,19 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _mask_passwords() -> None:
+    """Mask every log record of the process: Hydra's launcher logs the overrides of each job."""
+    make = logging.getLogRecordFactory()
+
+    def masked(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        record.msg, record.args = mask(record.getMessage()), ()
+        return record
+
+    logging.setLogRecordFactory(masked)
+
+
 def _fail(line: str, status: int) -> NoReturn:
     logging.shutdown()
-    print(f"ccsweep: {line}", file=sys.stderr)
+    print(f"ccsweep: {mask(line)}", file=sys.stderr)
     sys.exit(status)

@@ -9,11 +9,13 @@ What each key means stands beside its value in ``conf/``.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from ccsweep.data import check as check_data
 from ccsweep.errors import UserError
 from ccsweep.suggest import did_you_mean, unknown_key
 
@@ -128,6 +130,13 @@ def root() -> Path:
     return package if (package / "conf").is_dir() else package.parent
 
 
+def groups() -> dict[str, list[str]]:
+    """Config groups and their options, read from ``conf/`` and ``sweeps/``."""
+    folders = [p for p in (root() / "conf").iterdir() if p.is_dir() and p.name != "hydra"]
+    folders.append(root() / "sweeps")
+    return {f.name: sorted(p.stem for p in f.glob("*.yaml")) for f in sorted(folders)}
+
+
 def register() -> None:
     """Hand Hydra what does not lie in ``conf/``: the schema, and each file of ``sweeps/``.
 
@@ -153,7 +162,10 @@ def known_keys(schema: type = Config, prefix: str = "") -> list[str]:
 
 
 def check(cfg: DictConfig) -> Config:
-    """Check all values and return the config as plain typed objects.
+    """Check a composed config and return it as plain typed objects.
+
+    A config that names a trained run stands for that run's settings with some changed; its values mean
+    something only on top of those, so :func:`check_values` is left to who merges the two.
 
     Args:
         cfg: the composed config, its type the schema's.
@@ -168,12 +180,22 @@ def check(cfg: DictConfig) -> Config:
         raise UserError(f"{missing[0]} has no value; expected one from its config group or {missing[0]}=...")
     config: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     _check_task(config)
+    if config.task == "train" and config.training.resume is None:
+        check_values(config)
+    return config
+
+
+def check_values(config: Config) -> None:
+    """Check every value, and what the groups mean together.
+
+    Raises:
+        UserError: one line naming the key, what was found and what was expected.
+    """
     _check_data(config.data)
     _check_architecture(config.architecture)
     _check_ranks(config)
     _check_estimator(config.estimator)
     _check_training(config.training)
-    return config
 
 
 def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -199,23 +221,14 @@ def _check_task(config: Config) -> None:
     _one_of("task", config.task, TASKS)
     if config.task == "evaluate":
         _require(config.run is not None, "run", None, "a run id or folder, as in task=evaluate run=ID")
+    else:
+        _require(config.run is None, "run", config.run, f"null with task={config.task}; add task=evaluate")
 
 
 def _check_data(data: DataConfig) -> None:
+    check_data(data.name, data.stand_in, data.extra, data.samples)
     _require(data.features > 0, "data.features", data.features, "a positive number of inputs")
     _require(data.classes > 1, "data.classes", data.classes, "at least 2 classes")
-    _require(
-        not data.extra or data.name == "svhn",
-        "data.extra",
-        data.extra,
-        "false: only svhn has extra images",
-    )
-    _require(
-        data.samples is None or data.samples >= 100,
-        "data.samples",
-        data.samples,
-        "at least 100 images",
-    )
 
 
 def _check_architecture(architecture: ArchitectureConfig) -> None:
@@ -256,7 +269,8 @@ def _check_ranks(config: Config) -> None:
 
 
 def _check_estimator(estimator: EstimatorConfig) -> None:
-    _one_of("estimator.name", estimator.name, ("svd",))
+    _one_of("estimator.name", estimator.name, tuple(groups()["estimator"]))
+    _require(isfinite(estimator.threshold), "estimator.threshold", estimator.threshold, "a finite number")
     steps = estimator.refresh_steps
     _require(
         steps is None or steps > 0,
@@ -277,8 +291,9 @@ def _check_training(training: TrainingConfig) -> None:
         number(name, getattr(t, name) > 0, "a positive number")
     for name in ("dropout_input", "dropout_hidden", "momentum", "momentum_max"):
         number(name, 0 <= getattr(t, name) < 1, "at least 0 and below 1")
-    for name in ("l1", "l2", "weight_std", "seed"):
+    for name in ("l1", "l2", "weight_std"):
         number(name, getattr(t, name) >= 0, "0 or more")
+    number("seed", 0 <= t.seed < 2**32, "0 or more, below 2 to the 32")
     number("max_norm", t.max_norm is None or t.max_norm > 0, "a positive number, or null for none")
     number("patience", t.patience is None or t.patience > 0, "a positive number of epochs, or null")
     number("max_minutes", t.max_minutes is None or t.max_minutes > 0, "a positive time, or null")

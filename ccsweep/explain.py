@@ -4,15 +4,8 @@ import re
 
 from hydra.errors import MissingConfigException, OverrideParseException
 
-from ccsweep.config import ADDED_GROUPS, known_keys, root
+from ccsweep.config import ADDED_GROUPS, groups, known_keys
 from ccsweep.suggest import did_you_mean, unknown_key
-
-
-def groups() -> dict[str, list[str]]:
-    """Config groups and their options, read from ``conf/`` and ``sweeps/``."""
-    folders = [p for p in (root() / "conf").iterdir() if p.is_dir() and p.name != "hydra"]
-    folders.append(root() / "sweeps")
-    return {f.name: sorted(p.stem for p in f.glob("*.yaml")) for f in sorted(folders)}
 
 
 def explain(error: Exception) -> str:
@@ -24,8 +17,8 @@ def explain(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value; quote lists, as in 'ranks.layers=[40,30,20]'"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, option = str(error.missing_cfg_file).partition("/")
-        return _unknown_option(group, option.removesuffix(".yaml"))
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        return _unknown_option(group, option.removesuffix(".yaml"), list(error.options or []))
     text = f"{error}\n{error.__cause__ or ''}"
     if unknown := re.search(r"Key '(.+?)' (?:is )?not in", text):
         full = re.search(r"full_key: (\S+)", text)
@@ -42,9 +35,9 @@ def explain(error: Exception) -> str:
     return " ".join(text.split())
 
 
-def _unknown_option(group: str, option: str) -> str:
-    options = groups().get(group, [])
-    line = f"{group}={option}: no such option; expected one of {', '.join(options)}"
+def _unknown_option(group: str, option: str, options: list[str]) -> str:
+    line = f"{group or '--config-name'}={option}: no such option"
+    line += f"; expected one of {', '.join(options)}" if options else ""
     line += did_you_mean(option, options)
     if group == "ranks":
         line += "; for any other ranks write 'ranks.layers=[40,30,20]'"

@@ -2,85 +2,55 @@
 
 import contextlib
 import gc
+import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
+from ccsweep import rerun
 from ccsweep.atomic import write_text
-from ccsweep.config import Config, DataConfig, check
+from ccsweep.config import Config, DataConfig
 from ccsweep.errors import UserError
-from ccsweep.tracking import FoundRun, Run, find_run, mask, open_parent, prepare, provenance, resolve_uri
+from ccsweep.tracking import Run, mask, open_parent, prepare, provenance, resolve_uri
+from ccsweep.tracking.find import run_id_of
 
 if TYPE_CHECKING:  # torch and Lightning are imported while the store gets ready
     from ccsweep.data.dataset import Dataset
-    from ccsweep.training.fit import Tested, Trained
+    from ccsweep.training.fit import Job, Trained
 
 log = logging.getLogger(__name__)
 
 Report = dict[str, Any]
 
-# What may differ from the run that is gone on with, or tested again.
-MAY_CHANGE = {
-    "training.resume": (
-        "training.resume",
-        "training.epochs",
-        "training.patience",
-        "training.max_minutes",
-        "data.dir",
-        "tracking",
-    ),
-    "run": (
-        "task",
-        "run",
-        "ranks",
-        "estimator",
-        "training.device",
-        "training.precision",
-        "data.dir",
-        "data.verify",
-        "tracking",
-    ),
-}
-
 
 def train(config: Config, folder: Path, overrides: list[str]) -> Report:
     """Train and test a network; with ``training.resume`` go on with a run that was stopped."""
-    resume = config.training.resume
-    if resume is None:
-        return _train(config, folder, overrides)
-    found = _found(config, resume)
-    if found.run_id is None:
-        raise UserError(f"training.resume={resume}: no run.json there; expected a run id or a run's folder")
-    with contextlib.suppress(OSError):
-        folder.rmdir()  # Hydra made one for this command, but the run goes on in its own
-    settings = _settings_of(found.folder, config, overrides, "training.resume")
-    return _train(settings, found.folder, overrides, found.run_id)
+    if config.training.resume is not None:
+        return _resume(config, folder, overrides)
+    with _prepared(config) as dataset, _started(config, folder, overrides, dataset) as run:
+        return _train(run, config, folder, dataset, resume=False)
 
 
 def evaluate(config: Config, folder: Path, overrides: list[str]) -> Report:
     """Test a trained run again, with the ranks or the estimator that the overrides name."""
-    assert config.run is not None
-    found = _found(config, config.run)
-    settings = _settings_of(found.folder, config, overrides, "run")
-    settings.task, settings.run = "evaluate", found.run_id or str(found.folder)
-    with _prepared(settings) as dataset:
+    earlier = rerun.find(config, overrides, "run")
+    settings = earlier.settings
+    settings.task, settings.run = "evaluate", earlier.run_id or str(earlier.folder)
+    with _prepared(settings) as dataset, _started(settings, folder, overrides, dataset) as run:
         from ccsweep.training import checkpoint
         from ccsweep.training.fit import Job
 
-        run = _start(settings, folder, overrides, dataset)
-        with run, _log_file(folder):
-            began = time.perf_counter()
-            job = Job(settings, dataset, folder)
-            path = found.folder / "checkpoints" / checkpoint.BEST
-            same = not any(_key(o).split(".")[0] in ("ranks", "estimator") for o in overrides)
-            checkpoint.load_network(job.module.network, path, factors=same)
-            return _finish(run, settings, folder, dataset, None, job.test(run), began)
+        began = time.perf_counter()
+        job = Job(settings, dataset, folder)
+        saved = not rerun.changes_estimator(overrides)
+        checkpoint.load_network(job.module.network, checkpoint.best(earlier.folder), factors=saved)
+        return _test(run, job, None, settings, folder, dataset, began, resumed=False)
 
 
 TASKS: dict[str, Callable[[Config, Path, list[str]], Report]] = {
@@ -89,24 +59,61 @@ TASKS: dict[str, Callable[[Config, Path, list[str]], Report]] = {
 }
 
 
-def _train(config: Config, folder: Path, overrides: list[str], run_id: str | None = None) -> Report:
-    with _prepared(config) as dataset:
-        from ccsweep.training.fit import Job
+def _resume(config: Config, folder: Path, overrides: list[str]) -> Report:
+    earlier = rerun.find(config, overrides, "training.resume")
+    run_id = rerun.require_folder(earlier)
+    with contextlib.suppress(OSError):
+        folder.rmdir()  # Hydra made one for this command, but the run goes on in its own
+    folder, settings = earlier.folder, earlier.settings
+    with rerun.sole_user(folder), _prepared(settings) as dataset:
+        rerun.check_can_go_on(earlier, dataset)
+        with Run.resume(_uri(settings), run_id) as run, _log_file(folder):
+            _write_settings(settings, folder)
+            run.log_artifact(folder / rerun.SETTINGS)
+            run.set_tags({"ccsweep.resumed_with": " ".join(overrides)})
+            return _train(run, settings, folder, dataset, resume=True)
 
-        if run_id is None:
-            run = _start(config, folder, overrides, dataset)
-        else:
-            run = Run.resume(_uri(config), run_id)
-        with run, _log_file(folder):
-            began = time.perf_counter()
-            try:
-                job = Job(config, dataset, folder)
-                trained = job.fit(run, resume=run_id is not None)
-            except KeyboardInterrupt:
-                log.warning("stopped; go on with: python -m ccsweep training.resume=%s", folder)
-                raise
-            run.log_artifact(folder / "checkpoints" / "best.ckpt", "checkpoints")
-            return _finish(run, config, folder, dataset, trained, job.test(run), began)
+
+def _train(run: Run, config: Config, folder: Path, dataset: "Dataset", resume: bool) -> Report:
+    from ccsweep.training import checkpoint
+    from ccsweep.training.fit import Job
+
+    began = time.perf_counter()
+    try:
+        job = Job(config, dataset, folder)
+        trained = job.fit(run, resume)
+        run.log_artifact(checkpoint.best(folder), "checkpoints")
+        return _test(run, job, trained, config, folder, dataset, began, resume)
+    except KeyboardInterrupt:
+        log.warning("stopped; go on with: python -m ccsweep training.resume=%s", folder)
+        raise
+
+
+def _test(
+    run: Run,
+    job: "Job",
+    trained: "Trained | None",
+    config: Config,
+    folder: Path,
+    dataset: "Dataset",
+    began: float,
+    resumed: bool,
+) -> Report:
+    """Test once, write report.json, log it and print the table."""
+    from ccsweep import report
+    from ccsweep.tracking.ui import command
+
+    tested = job.test(run)
+    found = report.summarise(config, dataset, trained, tested) | {
+        "seconds": time.perf_counter() - began,
+        "resumed": resumed,
+        "run_id": run.id,
+        "folder": str(folder),
+        "open_with": command(run.uri),
+    }
+    run.log_artifact(report.write(found, folder))
+    report.show(found)
+    return found
 
 
 @contextlib.contextmanager
@@ -148,45 +155,61 @@ def _uri(config: Config) -> str:
     return resolve_uri(config.tracking.uri)
 
 
-def _found(config: Config, ref: str) -> FoundRun:
-    return find_run(_uri(config), ref)
+@contextlib.contextmanager
+def _started(config: Config, folder: Path, overrides: list[str], dataset: "Dataset") -> Iterator[Run]:
+    """A new tracked run that holds all that is known before training, and ends in every case."""
+    if (other := run_id_of(folder)) is not None:
+        raise UserError(f"hydra.run.dir={folder}: holds run {other} already; choose another folder")
+    with rerun.sole_user(folder):
+        _write_settings(config, folder)
+        write_text(folder / "overrides.yaml", mask(OmegaConf.to_yaml(OmegaConf.create(overrides))))
+        began = {"label": dataset.label, "digest": dataset.digest}
+        write_text(folder / rerun.DATA, json.dumps(began) + "\n")
+        tags = {"ccsweep.task": config.task, "ccsweep.data": dataset.label}
+        if config.run is not None:
+            tags["ccsweep.evaluates"] = config.run
+        if dataset.stand_in_for is not None:
+            tags["ccsweep.stand_in_for"] = dataset.stand_in_for
+        parent = None
+        if config.tracking.sweep is not None:
+            parent = open_parent(_uri(config), dataset.label, Path(config.tracking.sweep))
+        run = Run.start(
+            _uri(config),
+            experiment=dataset.label,
+            name=_run_name(config, dataset),
+            params=asdict(config),
+            tags=tags,
+            folder=folder,
+            parent_id=parent,
+            system_metrics=config.tracking.system_metrics,
+        )
+        with run, _log_file(folder):
+            _describe(run, config, folder, dataset)
+            yield run
 
 
-def _start(config: Config, folder: Path, overrides: list[str], dataset: "Dataset") -> Run:
-    """Open the tracked run, with all that is known before training."""
-    import torch
+def _write_settings(config: Config, folder: Path) -> None:
+    settings = OmegaConf.structured(config)
+    settings.training.resume = None
+    write_text(folder / rerun.SETTINGS, mask(OmegaConf.to_yaml(settings)))
 
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = [folder / "config.yaml", folder / "overrides.yaml"]
-    write_text(settings[0], mask(OmegaConf.to_yaml(OmegaConf.structured(config))))
-    write_text(settings[1], mask(OmegaConf.to_yaml(OmegaConf.create(overrides))))
+
+def _run_name(config: Config, dataset: "Dataset") -> str:
+    """As in ``mnist 50-35-25 svd s0``; a stand-in is named as such."""
     name = dataset.name
     if dataset.stand_in_for is not None:
         name = f"{dataset.name}-for-{dataset.stand_in_for}"
     estimator = [] if config.rank_notation == "control" else [config.estimator.name]
-    words = [name, config.rank_notation, *estimator, f"s{config.training.seed}"]
-    if config.task == "evaluate":
-        words.insert(0, "evaluate")
-    tags = {"ccsweep.task": config.task, "ccsweep.data": dataset.label}
-    if config.run is not None:
-        tags["ccsweep.evaluates"] = config.run
-    if dataset.stand_in_for is not None:
-        tags["ccsweep.stand_in_for"] = dataset.stand_in_for
-    uri = _uri(config)
-    parent = None
-    if config.tracking.sweep is not None:
-        parent = open_parent(uri, dataset.label, Path(config.tracking.sweep))
-    run = Run.start(
-        uri,
-        experiment=dataset.label,
-        name=" ".join(words),
-        params=asdict(config),
-        tags=tags,
-        folder=folder,
-        parent_id=parent,
-        system_metrics=config.tracking.system_metrics,
-    )
-    for file in (*settings, *provenance.write(folder, threads=torch.get_num_threads())):
+    evaluated = ["evaluate"] if config.task == "evaluate" else []
+    return " ".join([*evaluated, name, config.rank_notation, *estimator, f"s{config.training.seed}"])
+
+
+def _describe(run: Run, config: Config, folder: Path, dataset: "Dataset") -> None:
+    """Log what the figures will depend on: settings, code, machine and data."""
+    import torch
+
+    files = [folder / rerun.SETTINGS, folder / "overrides.yaml"]
+    for file in (*files, *provenance.write(folder, threads=torch.get_num_threads())):
         run.log_artifact(file)
     splits = {name: len(getattr(dataset, name).labels) for name in ("train", "validation", "test")}
     run.log_dataset(
@@ -196,61 +219,6 @@ def _start(config: Config, folder: Path, overrides: list[str], dataset: "Dataset
         context="train, validation and test",
         profile={"images": splits, "features": dataset.features, "notes": list(dataset.notes)},
     )
-    return run
-
-
-def _finish(
-    run: Run,
-    config: Config,
-    folder: Path,
-    dataset: "Dataset",
-    trained: "Trained | None",
-    tested: "Tested",
-    began: float,
-) -> Report:
-    """Write report.json, log it and print the table."""
-    from ccsweep import report
-    from ccsweep.tracking.ui import command
-
-    found = report.summarise(config, dataset, trained, tested) | {
-        "seconds": time.perf_counter() - began,
-        "run_id": run.id,
-        "folder": str(folder),
-        "open_with": command(run.uri),
-    }
-    run.log_artifact(report.write(found, folder))
-    report.show(found)
-    return found
-
-
-def _settings_of(trained: Path, config: Config, overrides: Sequence[str], by: str) -> Config:
-    """The settings of a trained run, with the overrides of this command on top.
-
-    Args:
-        trained: the trained run's folder.
-        config: this command's config, where the overrides already took effect.
-        overrides: what this command says.
-        by: the key that names the run; ``MAY_CHANGE`` says what else may stand beside it.
-    """
-    path = trained / "config.yaml"
-    if not path.is_file():
-        raise UserError(f"{by}: {path} is missing; expected the folder of a ccsweep run")
-    settings = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path))
-    assert isinstance(settings, DictConfig)
-    given = OmegaConf.structured(config)
-    for override in overrides:
-        key = _key(override)
-        if not any(key == k or key.startswith(f"{k}.") for k in MAY_CHANGE[by]):
-            allowed = ", ".join(k for k in MAY_CHANGE[by] if k not in (by, "task"))
-            raise UserError(f"{key}: cannot change with {by}=...; only {allowed} can")
-        OmegaConf.update(settings, key, OmegaConf.select(given, key), force_add=True)
-    settings.tracking = given.tracking
-    settings.training.resume = None
-    return check(settings)
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0]
 
 
 @contextlib.contextmanager

@@ -7,9 +7,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import ccsweep.app  # noqa: F401  registers the schema and the resolver
-from ccsweep.config import Config, check, known_keys, root
+from ccsweep.config import Config, check, groups, known_keys, root
 from ccsweep.errors import UserError
-from ccsweep.explain import explain, groups
+from ccsweep.explain import explain
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +105,7 @@ def test_notation() -> None:
         ),
         (
             "ranks=16-12,control",
-            "ranks=16-12,control: several values need -m, as in python -m ccsweep -m ranks=24-16,control",
+            "ranks=16-12,control: several values need -m, as in python -m ccsweep -m ranks=16-12,control",
         ),
         (
             "ranks.layers=[1,2",
@@ -143,7 +143,15 @@ def test_notation() -> None:
         ),
         ("task=trian", "task=trian: expected one of train, evaluate; did you mean 'train'?"),
         ("task=evaluate", "run=null: expected a run id or folder, as in task=evaluate run=ID"),
-        ("data.extra=true", "data.extra=true: expected false: only svhn has extra images"),
+        ("data.extra=true", "data.extra=true is for svhn, digits has no extra images: leave it out"),
+        ("run=0123abc", "run=0123abc: expected null with task=train; add task=evaluate"),
+        ("estimator.threshold=nan", "estimator.threshold=nan: expected a finite number"),
+        ("hydra/launcher=jobli", "hydra/launcher=jobli: no such option; expected one of basic"),
+        ("data.samples=0", "data.samples=0 leaves nothing to train on: use 1 or more"),
+        (
+            "data.stand_in=mnist",
+            "data.stand_in=mnist cannot stand in for digits: leave it out",
+        ),
         (
             "hydra.run.dirr=x",
             "hydra.run.dirr: no such key in Hydra's own config; python -m ccsweep --cfg hydra shows it",
@@ -163,3 +171,9 @@ def test_an_unknown_rank_row_says_how_to_write_other_ranks() -> None:
 def test_every_key_is_known() -> None:
     assert "training.learning_rate" in known_keys()
     assert "ranks.layers" in known_keys(Config)
+
+
+def test_every_estimator_has_its_config() -> None:
+    from ccsweep.estimator.factors import ESTIMATORS
+
+    assert groups()["estimator"] == sorted(ESTIMATORS)

@@ -98,6 +98,16 @@ def test_evaluate_gives_the_same_figures_and_with_other_ranks_others(
     assert user.runs()[-1].data.tags["ccsweep.evaluates"] == trained["run_id"]
 
 
+def test_evaluate_checks_ranks_against_the_trained_network(digits: tuple[User, Any]) -> None:
+    user, _ = digits
+    folder = reports(user)[0]["folder"]
+    done = user.run("task=evaluate", f"run={folder}", "ranks=50-35-25")
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "ccsweep: ranks.layers=[50, 35, 25]: expected 2 ranks, one per hidden layer of 64-256-128-10; found 3"
+    )
+
+
 def test_evaluate_refuses_what_a_trained_run_cannot_change(digits: tuple[User, Any]) -> None:
     user, _ = digits
     done = user.run("task=evaluate", f"run={reports(user)[0]['folder']}", "training.learning_rate=1")
@@ -201,6 +211,86 @@ def test_a_multirun_has_one_parent_and_survives_a_run_that_fails(user: User) -> 
     assert gated["ranks"] == "16-12"
 
 
+def test_what_cannot_go_on_is_refused_and_leaves_the_run_as_it_was(digits: tuple[User, Any]) -> None:
+    user, _ = digits
+    folder = Path(reports(user)[0]["folder"])
+    settings = (folder / "config.yaml").read_text()
+
+    def refused(*arguments: str) -> str:
+        done = user.run(f"training.resume={folder}", *arguments)
+        assert done.returncode == 2, done.stdout
+        assert "Traceback" not in done.stderr
+        assert user.runs()[0].info.status == "FINISHED"
+        return str(done.stderr.splitlines()[-1])
+
+    assert refused("training.learning_rate=1").startswith(
+        "ccsweep: training.learning_rate: cannot change with training.resume=...; only training.epochs, "
+    )
+    assert refused("training.epochs=3") == (
+        "ccsweep: training.epochs=3: the run has done 4 already; expected 4 or more"
+    )
+    (folder / "config.yaml").write_text(settings.replace("samples: null", "samples: 500"))
+    assert refused().startswith("ccsweep: training.resume: the run began with digits (")
+    (folder / "config.yaml").write_text(settings)
+    last = folder / "checkpoints" / "last.ckpt"
+    whole = last.read_bytes()
+    last.write_bytes(whole[: len(whole) // 2])
+    assert f"{last}: cannot be read as a checkpoint" in refused()
+    last.write_bytes(whole)
+
+
+def test_a_finished_run_can_be_given_more_epochs(user: User) -> None:
+    user.run("training.epochs=2", "tracking.system_metrics=false")
+    folder = reports(user)[0]["folder"]
+    done = user.run(f"training.resume={folder}", "training.epochs=4")
+    assert done.returncode == 0, done.stderr
+    (report,) = reports(user)
+    assert report["epochs"] == 4
+    assert report["resumed"]
+    (run,) = user.runs()
+    assert [m.step for m in _history(user, run.info.run_id)] == [1, 2, 3, 4]
+    assert "epochs: 4" in Path(folder, "config.yaml").read_text()
+
+
+def test_a_folder_holds_one_run(digits: tuple[User, Any]) -> None:
+    user, _ = digits
+    folder = reports(user)[0]["folder"]
+    done = user.run(f"hydra.run.dir={folder}", *SHORT)
+    assert done.returncode == 2
+    assert f"hydra.run.dir={folder}: holds run " in done.stderr
+
+
+def test_a_stand_in_is_never_taken_for_the_real_thing(user: User) -> None:
+    # Nothing listens there, so no mirror can be reached, whatever network this machine has.
+    user.environment |= {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    mnist = ("+experiment=mnist", f"data.dir={user.folder}/nothing", "training.epochs=1")
+    done = user.run(*mnist)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("mnist CANNOT BE HAD, digits STANDS IN FOR IT") == 1
+    assert "digits (stand-in for mnist)  784-1000-600-400-10" in done.stdout
+    (report,) = reports(user)
+    assert report["data"] == "digits (stand-in for mnist)"
+    assert report["stand_in_for"] == "mnist"
+    (run,) = user.runs()
+    assert run.info.run_name == "digits-for-mnist 50-35-25 svd s0"
+    assert run.data.tags["ccsweep.data"] == "digits (stand-in for mnist)"
+    refused = user.run(*mnist, "data.stand_in=null")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith("ccsweep: train-images-idx3-ubyte.gz is not in ")
+    assert "Traceback" not in refused.stderr
+
+
+def test_ranks_by_energy_in_bfloat16_with_frequent_refreshes(user: User) -> None:
+    done = user.run(
+        *SHORT, "ranks=energy", "ranks.energy=0.8", "training.precision=bfloat16", "estimator.refresh_steps=7"
+    )
+    assert done.returncode == 0, done.stderr
+    (report,) = reports(user)
+    assert report["ranks"] == "energy0.8"
+    assert all(1 <= layer["rank"] < 64 for layer in report["layers"])
+    assert report["test_error"] < 50
+
+
 def test_a_multirun_with_a_wrong_config_runs_nothing(user: User) -> None:
     done = user.run("-m", "ranks.layers=[16,12],[16,400]")
     assert done.returncode == 2
@@ -224,9 +314,12 @@ def test_early_stop(user: User) -> None:
 
 def test_passwords_reach_neither_the_run_nor_the_terminal(user: User) -> None:
     secret = "s3cr3t-word"
-    done = user.run(f"tracking.uri=postgresql://me:{secret}@127.0.0.1:1/db", timeout=60)
-    assert done.returncode == 2
-    assert secret not in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    uri = f"postgresql://me:{secret}@127.0.0.1:1/db"
+    for arguments in ([f"tracking.uri={uri}"], ["-m", "ranks=control,16-12", f"tracking.uri={uri}"]):
+        done = user.run(*arguments, timeout=60)
+        assert done.returncode == 2
+        assert secret not in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+    assert secret not in user.run(f"tracking.uri=postgresql://me:{secret}{{@host/db").stderr
     for file in user.folder.rglob("*"):
         assert not file.is_file() or secret.encode() not in file.read_bytes()

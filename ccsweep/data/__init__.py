@@ -57,7 +57,7 @@ def load(
     Raises:
         UserError: An argument is wrong, or a file is wrong, unreadable or missing.
     """
-    _check(name, stand_in, extra, samples)
+    check(name, stand_in, extra, samples)
     from ccsweep.data import cache
     from ccsweep.data.dataset import Request
     from ccsweep.data.files import NotAvailableError
@@ -65,17 +65,22 @@ def load(
     folder = cache.folder() / "data" if directory is None else Path(directory).expanduser()
     request = Request(folder, verify=verify, extra=extra, samples=samples)
     try:
-        return _loader(SOURCES[name])(request)
+        return _loader(SOURCES[name])(request).labelled(samples)
     except NotAvailableError as error:
         if stand_in is None:
             if name not in STAND_INS:
                 raise
             raise UserError(f"{error}, or set data.stand_in={STAND_INS[name][0]}") from error
         log.warning("%s CANNOT BE HAD, %s STANDS IN FOR IT: %s", name, stand_in, error)
-        return _loader(STAND_INS[name][1])(request).standing_in_for(name)
+        return _loader(STAND_INS[name][1])(request).standing_in_for(name).labelled(samples)
 
 
-def _check(name: str, stand_in: str | None, extra: bool, samples: int | None) -> None:
+def check(name: str, stand_in: str | None, extra: bool, samples: int | None) -> None:
+    """Check what may be asked of ``load``, without reading anything.
+
+    Raises:
+        UserError: an argument is wrong; one line naming the key.
+    """
     if name not in SOURCES:
         raise UserError(f"data.name={name} is unknown: use one of {', '.join(SOURCES)}")
     if stand_in is not None:

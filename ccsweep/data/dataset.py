@@ -82,6 +82,12 @@ class Dataset:
             test=self.test.to(device),
         )
 
+    def labelled(self, samples: int | None) -> "Dataset":
+        """The same data, its label saying so if only ``samples`` training images were asked for."""
+        if samples is None:
+            return self
+        return replace(self, label=f"{self.label}, {len(self.train.labels):,} training images")
+
     def standing_in_for(self, wanted: str) -> "Dataset":
         """The same data, marked as used in place of ``wanted``."""
         return replace(

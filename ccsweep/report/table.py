@@ -4,6 +4,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -13,9 +14,9 @@ def show(report: dict[str, Any]) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=100)
     sizes = "-".join(map(str, report["layer_sizes"]))
-    console.print(f"\n[bold]{report['data']}[/]  {sizes}  ranks {report['ranks']}")
+    console.print(f"\n[bold]{escape(report['data'])}[/]  {sizes}  ranks {report['ranks']}")
     for note in report["notes"]:
-        console.print(f"[yellow]note: {note}[/]")
+        console.print(f"[yellow]note: {escape(note)}[/]")
     console.print(
         f"test error [bold]{report['test_error']:.2f} %[/] ± {report['test_error_deviation']:.2f}"
         f"  (n = {report['samples']['test']:,}, seed {report['seed']}; ± from sampling alone)"
@@ -27,14 +28,13 @@ def show(report: dict[str, Any]) -> None:
         )
     console.print(_layers(report["layers"]))
     console.print(
-        f"theoretical speed-up {report['theoretical_speedup']:.2f}x in training, SVD included;"
-        f" {report['theoretical_speedup_inference']:.2f}x once trained (operations counted, not timed)"
+        f"theoretical speed-up of a forward pass: {report['theoretical_speedup_inference']:.2f}x,"
+        f" {report['theoretical_speedup']:.2f}x with the SVDs of training (counted, not timed)"
     )
-    if "seconds" in report:
-        console.print(f"took {report['seconds']:.0f} s")
-    console.print(f"run     {report['run_id']}", soft_wrap=True)
-    console.print(f"folder  {report['folder']}", soft_wrap=True)
-    console.print(f"compare {report['open_with']}", soft_wrap=True)
+    since = " since it was resumed" if report["resumed"] else ""
+    console.print(f"took {report['seconds']:.0f} s{since}")
+    for name, text in (("run", "run_id"), ("folder", "folder"), ("compare", "open_with")):
+        console.print(f"{name:8}{escape(report[text])}", soft_wrap=True)
 
 
 def _layers(layers: list[dict[str, Any]]) -> Table:

@@ -24,6 +24,7 @@ from rich.table import Table
 from ccsweep.config import check
 from ccsweep.errors import UserError
 from ccsweep.tracking import close_parent, resolve_uri
+from ccsweep.tracking.find import run_id_of
 from ccsweep.tracking.outcome import Status
 
 log = logging.getLogger(__name__)
@@ -56,15 +57,17 @@ class GridSweeper:
         folder = Path(self.config.hydra.sweep.dir).resolve()
         jobs = [[*job, f"tracking.sweep='{folder}'"] for job in self._grid(arguments)]
         self._check(jobs)
+        if (other := run_id_of(folder)) is not None:
+            raise UserError(f"hydra.sweep.dir={folder}: holds run {other} already; choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
         status: Status = "KILLED"
         try:
             results = self.launcher.launch(jobs, initial_job_idx=0)
             failed = [r for r in results if r.status != JobStatus.COMPLETED]
             status = "FAILED" if failed else "FINISHED"
+            _show(jobs, results)
         finally:
             close_parent(resolve_uri(self.config.tracking.uri), folder, status)
-        _show(jobs, results)
         for result in failed:
             _tell(result)
         if failed:
@@ -92,7 +95,7 @@ def _show(jobs: Sequence[Sequence[str]], results: Sequence[JobReturn]) -> None:
     varying = [[o for o in job if any(o not in other for other in jobs)] for job in jobs]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("run")
-    for name in ("test error %", "density", "false-off", "theoretical speed-up"):
+    for name in ("validation error %", "test error %", "density", "false-off", "theoretical speed-up"):
         table.add_column(name, justify="right")
     for overrides, result in zip(varying, results, strict=True):
         table.add_row(" ".join(overrides) or "(the only one)", *_figures(result))
@@ -101,14 +104,16 @@ def _show(jobs: Sequence[Sequence[str]], results: Sequence[JobReturn]) -> None:
 
 def _figures(result: JobReturn) -> list[str]:
     if result.status != JobStatus.COMPLETED:
-        return ["failed", "", "", ""]
+        return ["failed", "", "", "", ""]
     report: dict[str, Any] = result.return_value
     layers = report["layers"]
 
     def by_layer(name: str) -> str:
         return "/".join(f"{layer[name]:.2f}" for layer in layers)
 
+    validation = report.get("validation_error")  # choose by this one, not by the test
     return [
+        "-" if validation is None else f"{validation:.2f}",
         f"{report['test_error']:.2f}",
         by_layer("density"),
         by_layer("false_off"),

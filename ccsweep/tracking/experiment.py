@@ -32,7 +32,7 @@ def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
         assert found is not None
     if found.lifecycle_stage == "deleted":
         raise UserError(
-            f"tracking.experiment: {name} was deleted; choose another name, or bring it back with: "
+            f"the experiment {name} was deleted; bring it back with: "
             f"mlflow experiments restore --experiment-id {found.experiment_id}"
         )
     return found.experiment_id

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ccsweep.atomic import write_text
 from ccsweep.errors import UserError
 from ccsweep.tracking.client import connect, store_errors
 from ccsweep.tracking.mask import mask
@@ -54,6 +55,11 @@ def find_run(uri: str, ref: str, cache: Path | None = None) -> FoundRun:
         if folder.is_absolute() and run_id_of(folder) == run_id:
             return FoundRun(folder, run_id)
         cache = cache or Path.home() / ".cache" / "ccsweep" / "runs"
+        if run.info.status == "RUNNING":
+            raise UserError(
+                f"run: {run_id} is still running on {run.data.tags.get('ccsweep.host', 'another machine')}; "
+                "its artifacts can be had when it has ended"
+            )
         return FoundRun(_download(client, run_id, cache), run_id)
 
 
@@ -81,14 +87,23 @@ def stored_run(client: "MlflowClient", uri: str, run_id: str) -> "StoredRun":
 
 def write_run_file(folder: Path, uri: str, run_id: str) -> None:
     """Note in ``folder`` which run it belongs to."""
-    text = json.dumps({"run_id": run_id, "uri": mask(uri)}, indent=2)
-    (folder / RUN_FILE).write_text(text + "\n")
+    write_text(folder / RUN_FILE, json.dumps({"run_id": run_id, "uri": mask(uri)}, indent=2) + "\n")
 
 
 def run_id_of(folder: Path) -> str | None:
     """Return the id of the run that ``folder`` belongs to, None when it was never tracked."""
+    return _noted(folder, "run_id")
+
+
+def store_of(folder: Path) -> str | None:
+    """Return the URI of the store that the run of ``folder`` is in, None if unknown or masked."""
+    uri = _noted(folder, "uri")
+    return None if uri is None or "***" in uri else uri
+
+
+def _noted(folder: Path, what: str) -> str | None:
     try:
-        return json.loads((folder / RUN_FILE).read_text())["run_id"]
+        return str(json.loads((folder / RUN_FILE).read_text())[what])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

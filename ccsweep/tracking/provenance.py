@@ -9,10 +9,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from ccsweep.atomic import write_text
 from ccsweep.tracking import git
 from ccsweep.tracking.mask import mask
-
-PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "mlflow", "optuna", "numpy")
 
 
 def collect(*, threads: int | None = None) -> dict[str, object]:
@@ -51,10 +50,10 @@ def write(folder: Path, *, threads: int | None = None) -> list[Path]:
     """
     environment = collect(threads=threads)
     files = [folder / "environment.json"]
-    files[0].write_text(json.dumps(environment, indent=2) + "\n")
+    write_text(files[0], json.dumps(environment, indent=2) + "\n")
     if environment["git"] is not None and (diff := git.uncommitted()):
         files.append(folder / "git.diff")
-        files[1].write_text(diff)
+        write_text(files[1], diff)
     return files
 
 
@@ -70,16 +69,12 @@ def code_tags() -> dict[str, str]:
     }
 
 
-def _versions() -> dict[str, str | None]:
+def _versions() -> dict[str, str]:
+    """Return python and every installed package with its version."""
     from importlib import metadata
 
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return versions
+    installed = {d.metadata["Name"]: d.version for d in metadata.distributions()}
+    return {"python": platform.python_version(), **dict(sorted(installed.items()))}
 
 
 def _cpu_model() -> str:

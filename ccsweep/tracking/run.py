@@ -3,6 +3,7 @@
 import getpass
 import json
 import logging
+import os
 import socket
 import threading
 import time
@@ -89,7 +90,7 @@ class Run:
         own_tags = {
             FOLDER_TAG: str(folder),
             "ccsweep.host": socket.gethostname(),
-            "mlflow.user": getpass.getuser(),
+            "mlflow.user": _user(),
             "mlflow.source.name": "ccsweep",
             "mlflow.source.type": "LOCAL",
             **code_tags(),
@@ -252,3 +253,10 @@ class Run:
             self.end(status)
         except Exception as second:
             _log.warning("run %s: not ended: %s", self.id, describe(second))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's uid without a name
+        return str(os.getuid())

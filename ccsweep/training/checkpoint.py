@@ -6,13 +6,56 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from ccsweep.errors import UserError
 from ccsweep.network import ConditionalMLP
 
-BEST, LAST = "best.ckpt", "last.ckpt"
+
+def best(folder: Path) -> Path:
+    """The checkpoint of a run's best epoch, by validation error."""
+    return folder / "checkpoints" / "best.ckpt"
+
+
+def last(folder: Path) -> Path:
+    """The checkpoint of a run's last epoch, to go on from."""
+    return folder / "checkpoints" / "last.ckpt"
+
+
+def epochs_done(folder: Path) -> int:
+    """Epochs that a run's last checkpoint has behind it; 0 where there is none yet."""
+    return int(load(last(folder))["epoch"]) + 1 if last(folder).exists() else 0
+
+
+class SaveCheckpoints(Checkpoint):
+    """Saves each epoch as ``last``, and before that as ``best`` if its validation error is the lowest.
+
+    Lightning's ModelCheckpoint writes its ``last`` only in epochs that are also best, and forgets the
+    best of a folder that was moved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.best_error = float("inf")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the epoch that validation ends."""
+        error = float(trainer.callback_metrics["validation/error"])
+        if error < self.best_error:
+            self.best_error = error
+            trainer.save_checkpoint(best(self.folder))
+        trainer.save_checkpoint(last(self.folder))
+
+    def state_dict(self) -> dict[str, float]:
+        """What a resumed run must know of the epochs before."""
+        return {"best_error": self.best_error}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on from the best so far."""
+        self.best_error = state_dict["best_error"]
 
 
 class AtomicCheckpointIO(CheckpointIO):

@@ -3,13 +3,14 @@
 import logging
 import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 
 from ccsweep.config import Config
 from ccsweep.data.dataset import Dataset
@@ -22,6 +23,7 @@ from ccsweep.training.callbacks import MetricLog, RefreshFactors, TrackMetrics, 
 from ccsweep.training.module import ConditionalModule
 from ccsweep.training.progress import ShowProgress
 
+log = logging.getLogger(__name__)
 # Lightning says at INFO what hardware it found; the run's environment.json holds that.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 # Lightning 2.6 asks torch 2.13 an old way for something; nothing a user could change.
@@ -95,7 +97,7 @@ class Job:
 
         Args:
             run: where each epoch's figures go.
-            resume: go on from the folder's last checkpoint.
+            resume: go on from the folder's last checkpoint, if there is one.
             watch: more callbacks, called before the job's own.
 
         Raises:
@@ -103,45 +105,35 @@ class Job:
             KeyboardInterrupt: stopped by the user or by SIGTERM.
         """
         training = self.config.training
-        folder = self.folder / "checkpoints"
-        best = ModelCheckpoint(
-            folder,
-            filename=checkpoint.BEST.removesuffix(".ckpt"),
-            monitor="validation/error",
-            save_last=True,
-            enable_version_counter=False,
-        )
+        saver = checkpoint.SaveCheckpoints(self.folder)
         callbacks: list[Callback] = [
             *watch,
             RefreshFactors(self.config.estimator.refresh_steps),
             TrackMetrics(run),
             ShowProgress(),
-            best,
+            saver,
         ]
         if training.patience is not None:
             callbacks.append(EarlyStopping("validation/error", patience=training.patience))
         if training.max_minutes is not None:
             callbacks.append(WallClock(training.max_minutes))
         trainer = self._trainer(callbacks)
-        last = folder / checkpoint.LAST
-        if resume:
-            checkpoint.load(last)  # a missing or damaged file is told in one line
-        interrupt = signal.getsignal(signal.SIGINT)
-        try:
-            trainer.fit(self.module, datamodule=self.data, ckpt_path=last if resume else None)
-        except SystemExit:  # Lightning's answer to Ctrl-C; it also leaves SIGINT ignored
-            signal.signal(signal.SIGINT, interrupt)
-            raise KeyboardInterrupt from None
-        saved = checkpoint.load_network(self.module.network, folder / checkpoint.BEST)
-        assert best.best_model_score is not None
-        return Trained(float(best.best_model_score), saved + 1, trainer.current_epoch)
+        last = checkpoint.last(self.folder) if resume else None
+        if last is not None and not last.exists():
+            log.info("no epoch was finished yet: starting from the beginning")
+            last = None
+        with _interruptible():
+            trainer.fit(self.module, datamodule=self.data, ckpt_path=last)
+        epoch = checkpoint.load_network(self.module.network, checkpoint.best(self.folder))
+        return Trained(round(saver.best_error, 4), epoch + 1, trainer.current_epoch)
 
     def test(self, run: MetricLog) -> Tested:
         """Test the module's network as it is, once."""
         trainer = self._trainer([TrackMetrics(run)])
-        trainer.test(self.module, datamodule=self.data, verbose=False)
+        with _interruptible():
+            trainer.test(self.module, datamodule=self.data, verbose=False)
         return Tested(
-            error=float(trainer.callback_metrics["test/error"]),
+            error=self.module.error,
             layers=[
                 TestedLayer(layer.in_features, layer.out_features, layer.rank, shares)
                 for layer, shares in zip(
@@ -170,8 +162,19 @@ class Job:
             plugins=[checkpoint.AtomicCheckpointIO()],
             default_root_dir=self.folder,
             logger=False,  # figures go to the tracked run, by epoch
-            enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
+            enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Undo Lightning's answer to Ctrl-C: it leaves with exit status 1 and SIGINT ignored."""
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        signal.signal(signal.SIGINT, interrupt)
+        raise KeyboardInterrupt from None

@@ -44,6 +44,8 @@ class ConditionalModule(pl.LightningModule):
         self.refreshes = refreshes
         self.layer_statistics: list[GateStatistics] = []
         """Of the last validation or test pass, one per hidden layer."""
+        self.error = float("nan")
+        """Of the same pass, in percent."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (batch, classes) of images (batch, features)."""
@@ -61,7 +63,7 @@ class ConditionalModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Set the epoch's randomness and schedules, both functions of (seed, epoch) alone."""
         epoch = self.current_epoch
-        torch.manual_seed((self.config.seed << 20) + epoch)
+        torch.manual_seed(((self.config.seed + 1) << 20) + epoch)  # apart from the initial weights' seed
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = learning_rate(self.config, epoch)
             group["momentum"] = momentum(self.config, epoch)
@@ -92,8 +94,11 @@ class ConditionalModule(pl.LightningModule):
             limit_norms(self.network.linears(), self.config.max_norm)
 
     def require_finite(self) -> None:
-        """Raise :class:`DivergedError` if any loss of this epoch was NaN or infinite."""
-        if (step := int(self._first_bad)) != NEVER:
+        """Raise :class:`DivergedError` if a loss of this epoch, or a weight by now, is not finite."""
+        step = int(self._first_bad)
+        if step == NEVER and not all(bool(p.isfinite().all()) for p in self.network.parameters()):
+            step = self.global_step
+        if step != NEVER:
             raise DivergedError(
                 f"the loss is not a finite number since step {step} (epoch {self.current_epoch + 1}); "
                 f"try a smaller training.learning_rate than {self.config.learning_rate:g}"
@@ -146,8 +151,9 @@ class ConditionalModule(pl.LightningModule):
             statistics(counts, gated=layer.rank is not None)
             for layer, counts in zip(layers, self._counts.cpu(), strict=True)
         ]
+        self.error = 100 * int(self._wrong) / self._samples
         figures = {
-            "error": 100 * int(self._wrong) / self._samples,
+            "error": self.error,
             "loss": float(self._losses) / self._samples,
             "theoretical_speedup": self.theoretical_speedup(),
         }

@@ -87,7 +87,7 @@ def test_digits_stand_in_for_mnist(offline, tmp_path, caplog):
 
 def test_housenumbers_stand_in_for_svhn(offline, tmp_path, caplog):
     data = load("svhn", directory=tmp_path, stand_in="housenumbers", samples=45)
-    assert data.label == "housenumbers (stand-in for svhn)"
+    assert data.label == f"housenumbers (stand-in for svhn), {len(data.train.labels)} training images"
     assert data.shape == (32, 32)
     assert [len(split.labels) for split in (data.train, data.validation, data.test)] == [45, 5, 10]
     assert len(warnings(caplog)) == 1

@@ -33,6 +33,11 @@ def test_artifacts_of_a_run_from_elsewhere(start, uri, tmp_path):
     run.log_text("weights", "checkpoints/best.ckpt")
     shutil.rmtree(tmp_path / "run")
     cache = tmp_path / "cache"
+    with pytest.raises(
+        UserError, match=f"run: {run.id} is still running on .*; its artifacts can be had when"
+    ):
+        find_run(uri, run.id, cache)
+    run.end("FINISHED")
     found = find_run(uri, run.id, cache)
     assert found == FoundRun(cache / run.id, run.id)
     assert (found.folder / "checkpoints" / "best.ckpt").read_text() == "weights"
@@ -42,6 +47,7 @@ def test_artifacts_of_a_run_from_elsewhere(start, uri, tmp_path):
 
 def test_a_folder_of_the_same_name_on_another_machine(start, uri, tmp_path):
     run = start()
+    run.end("FINISHED")
     (tmp_path / "run" / "run.json").write_text(json.dumps({"run_id": "another"}))
     assert find_run(uri, run.id, tmp_path / "cache").folder == tmp_path / "cache" / run.id
 

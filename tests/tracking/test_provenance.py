@@ -71,7 +71,7 @@ def test_what_is_collected(monkeypatch):
     assert time.perf_counter() - began < 1  # 0.05 s on an idle machine
     assert found["command"] == "python -m ccsweep tracking.uri=http://a:***@c"
     assert found["packages"]["mlflow"].startswith("3.")
-    assert set(found["packages"]) == {"python", *provenance.PACKAGES}
+    assert {"python", "torch", "pytorch-lightning", "hydra-core", "numpy"} <= set(found["packages"])
     assert found["hardware"]["threads"] == 2
     assert found["hardware"]["memory"] > 1e8
     assert found["hardware"]["cpu"]

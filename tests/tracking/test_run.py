@@ -68,7 +68,7 @@ class TestStart:
         with pytest.raises(UserError) as caught:
             start()
         assert str(caught.value) == (
-            "tracking.experiment: mnist was deleted; choose another name, or bring it back with: "
+            "the experiment mnist was deleted; bring it back with: "
             f"mlflow experiments restore --experiment-id {number}"
         )
 

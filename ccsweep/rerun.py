@@ -1,0 +1,146 @@
+"""Back to a run that was trained before: its folder, and its settings with some changed.
+
+``training.resume=RUN`` goes on with it, ``task=evaluate run=RUN`` tests it again.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+
+from ccsweep.config import Config, check_values
+from ccsweep.errors import UserError
+from ccsweep.tracking import find_run, resolve_uri
+from ccsweep.tracking.find import run_id_of, store_of
+
+if TYPE_CHECKING:
+    from ccsweep.data.dataset import Dataset
+
+SETTINGS, DATA = "config.yaml", "data.json"
+
+# What may differ from the earlier run, by the key that names it.
+MAY_CHANGE = {
+    "training.resume": ("training.epochs", "training.max_minutes", "data.dir", "tracking"),
+    "run": (
+        "ranks",
+        "estimator",
+        "training.device",
+        "training.precision",
+        "data.dir",
+        "data.verify",
+        "tracking",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A run of before, with the settings that this command gives it."""
+
+    folder: Path
+    run_id: str | None
+    settings: Config
+
+
+def find(config: Config, overrides: Sequence[str], by: str) -> Earlier:
+    """Find the run that ``by`` names and put this command's overrides on top of its settings.
+
+    Args:
+        config: this command's config, where the overrides already took effect.
+        overrides: what this command says.
+        by: ``training.resume`` or ``run``; ``MAY_CHANGE`` says what else may stand beside it.
+
+    Raises:
+        UserError: no such run, or an override that a trained run cannot take.
+    """
+    # Hydra reads an id like 123e4567 as a number; what was typed is still in the override.
+    ref = next(value for key, value in map(_parted, overrides) if key == by).strip("'\"")
+    _set_store(config, Path(ref))
+    found = find_run(resolve_uri(config.tracking.uri), ref)
+    path = found.folder / SETTINGS
+    if not path.is_file():
+        raise UserError(f"{by}={ref}: {path} is missing; expected a run id or the folder of a ccsweep run")
+    settings = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path))
+    assert isinstance(settings, DictConfig)
+    given = OmegaConf.structured(config)
+    for key, _ in map(_parted, overrides):
+        if key in (by, "task"):
+            continue
+        if not any(key == k or key.startswith(f"{k}.") for k in MAY_CHANGE[by]):
+            raise UserError(f"{key}: cannot change with {by}=...; only {', '.join(MAY_CHANGE[by])} can")
+        OmegaConf.update(settings, key, OmegaConf.select(given, key), force_add=True)
+    settings.tracking = given.tracking
+    merged: Config = OmegaConf.to_object(settings)  # type: ignore[assignment]
+    check_values(merged)
+    return Earlier(found.folder, found.run_id, merged)
+
+
+def check_can_go_on(earlier: Earlier, dataset: "Dataset") -> None:
+    """Refuse, before anything is touched, what would not continue the earlier run.
+
+    Raises:
+        UserError: other data, a damaged checkpoint, or all epochs done that are asked for.
+    """
+    from ccsweep.training import checkpoint
+
+    began: dict[str, str] = json.loads((earlier.folder / DATA).read_text())
+    if began["digest"] != dataset.digest:
+        raise UserError(
+            f"training.resume: the run began with {began['label']} ({began['digest']}), found "
+            f"{dataset.label} ({dataset.digest}): set data.dir to the same data, or train anew"
+        )
+    done = checkpoint.epochs_done(earlier.folder)
+    if done > (epochs := earlier.settings.training.epochs):
+        raise UserError(f"training.epochs={epochs}: the run has done {done} already; expected {done} or more")
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run; the lock falls with the process, however that ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{folder}: another process is working on this run; wait for it or stop it") from None
+
+
+def changes_estimator(overrides: Sequence[str]) -> bool:
+    """Whether the overrides give a trained network other factors than it was saved with."""
+    return any(key.partition(".")[0] in ("ranks", "estimator") for key, _ in map(_parted, overrides))
+
+
+def _set_store(config: Config, folder: Path) -> None:
+    """Take the store that the run's folder names, unless the user names one."""
+    if config.tracking.uri is None and "MLFLOW_TRACKING_URI" not in os.environ:
+        config.tracking.uri = store_of(folder)
+
+
+def require_folder(earlier: Earlier) -> str:
+    """Return the id of a run whose own folder, with its last checkpoint, is on this machine.
+
+    Raises:
+        UserError: only its artifacts are.
+    """
+    if earlier.run_id is None or run_id_of(earlier.folder) is None:
+        raise UserError(
+            "training.resume: the run's own folder is not on this machine, and its artifacts hold no "
+            "checkpoint to go on from: resume where it was trained (tags ccsweep.host, ccsweep.folder)"
+        )
+    return earlier.run_id
+
+
+def _parted(override: str) -> tuple[str, str]:
+    key, _, value = override.lstrip("+~").partition("=")
+    return key, value
