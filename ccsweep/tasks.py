@@ -129,7 +129,10 @@ def _prepared(config: Config) -> Iterator["Dataset"]:
             store.result()
     finally:
         gc.enable()
-    yield dataset
+    try:
+        yield dataset
+    finally:
+        gc.collect()  # Lightning's cycles hold the data set, and a multirun runs hundreds in one process
 
 
 def _load(settings: DataConfig) -> "Dataset":
