@@ -19,8 +19,8 @@ setup: .venv/.complete  ## install everything, pinned, into .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-run: setup  ## the main job: train the paper's SVHN network with its estimator (3 minutes of training)
-	$(BIN)/python -m ccsweep +experiment=svhn training.max_minutes=3
+run: setup  ## the main job: train the paper's SVHN network with its estimator (2 minutes of training)
+	$(BIN)/python -m ccsweep +experiment=svhn training.max_minutes=2
 
 test: setup  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2

@@ -5,11 +5,13 @@ completion answer at once.
 """
 
 import contextlib
+import io
 import logging
 import os
 import secrets
 import signal
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -64,13 +66,19 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's stop ends a run as Ctrl-C does
     try:
         config_path = str(root() / "conf")
-        hydra.main(config_path=config_path, config_name="config", version_base="1.3")(run_task)()
+        with _masked_config():
+            hydra.main(config_path=config_path, config_name="config", version_base="1.3")(run_task)()
     except KeyboardInterrupt:
         _fail("stopped", status=130)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if traceback_wanted:
             raise
         _fail(str(error) if isinstance(error, UserError) else explain(error), status=2)
+    except OSError as error:  # a folder that cannot be written, a full disk
+        if traceback_wanted or error.filename is None:
+            raise
+        hint = "choose another place, or see the traceback with HYDRA_FULL_ERROR=1"
+        _fail(f"{error.filename}: {error.strerror}; {hint}", status=2)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
@@ -87,6 +95,20 @@ def _mask_passwords() -> None:
         return record
 
     logging.setLogRecordFactory(masked)
+
+
+@contextlib.contextmanager
+def _masked_config() -> Iterator[None]:
+    """Mask what ``--cfg`` prints; nothing else that Hydra writes to stdout shows the config."""
+    if not any(argument.startswith(("--cfg", "-c")) for argument in sys.argv[1:]):
+        yield
+        return
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(shown):
+            yield
+    finally:
+        sys.stdout.write(mask(shown.getvalue()))
 
 
 def _fail(line: str, status: int) -> NoReturn:

@@ -52,6 +52,15 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(user: User) -> None:
     assert not any(p.is_file() for p in user.folder.rglob("*"))
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(user: User) -> None:
+    done = user.run("hydra.run.dir=/proc/nowhere/run")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "ccsweep: /proc/nowhere: No such file or directory; choose another place, "
+        "or see the traceback with HYDRA_FULL_ERROR=1"
+    ]
+
+
 def test_two_runs_of_one_second_do_not_share_a_folder() -> None:
     from ccsweep.app import _unique
 

@@ -175,7 +175,7 @@ def test_a_stopped_run_is_marked_killed_and_says_how_to_go_on(user: User, stop: 
     assert process.returncode == 130
     assert f"stopped; go on with: python -m ccsweep training.resume={folder}" in err
     assert "Traceback" not in err
-    assert user.runs()[0].info.status == "KILLED"
+    assert user.runs()[0].info.status == "KILLED", err
 
 
 def test_a_loss_that_is_not_a_number_fails_the_run_and_says_since_when(user: User) -> None:
@@ -321,5 +321,6 @@ def test_passwords_reach_neither_the_run_nor_the_terminal(user: User) -> None:
         assert secret not in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
     assert secret not in user.run(f"tracking.uri=postgresql://me:{secret}{{@host/db").stderr
+    assert secret not in user.run("--cfg", "job", f"tracking.uri={uri}").stdout
     for file in user.folder.rglob("*"):
         assert not file.is_file() or secret.encode() not in file.read_bytes()

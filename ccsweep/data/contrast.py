@@ -7,7 +7,8 @@ choice.
 """
 
 import numpy as np
-from tqdm import tqdm
+
+from ccsweep.data import progress
 
 VERSION = 1  # part of every cache key and digest: raise it when a result changes
 WINDOW = 9  # pixels across, as in Jarrett et al.
@@ -58,7 +59,7 @@ def preprocess(images: np.ndarray, what: str) -> np.ndarray:
         float32 (n, height * width).
     """
     out = np.empty((len(images), images.shape[1] * images.shape[2]), dtype=np.float32)
-    with tqdm(total=len(images), desc=f"normalising {what}", unit=" images", delay=2) as bar:
+    with progress.bar(f"normalising {what}", len(images), "images") as bar:
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
             out[start : start + CHUNK] = normalise(luminance(chunk)).reshape(len(chunk), -1)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pooch
 import requests
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
+from ccsweep.data import progress
 from ccsweep.errors import UserError
 
 CONNECT_SECONDS = 3  # per mirror, so that a machine without network knows within seconds
@@ -154,7 +154,7 @@ def _try_mirrors(file: RemoteFile, partial: Path, mirrors: list[str]) -> list[st
     for mirror in mirrors:
         log.info("downloading %s%s", mirror, file.name)
         # pooch sets the total once it knows it, but asks before whether the bar is true.
-        with tqdm(desc=file.name, total=1, unit="B", unit_scale=True) as bar:
+        with progress.bar(file.name, 1, "B") as bar:
             downloader = pooch.HTTPDownloader(
                 progressbar=bar,
                 chunk_size=1 << 16,

@@ -12,9 +12,8 @@ from functools import partial
 from importlib.metadata import version
 
 import numpy as np
-from tqdm import tqdm
 
-from ccsweep.data import contrast, drawing
+from ccsweep.data import contrast, drawing, progress
 from ccsweep.data.cache import Arrays, cached
 from ccsweep.data.dataset import Dataset, Request, Split, digest
 
@@ -92,7 +91,7 @@ def draw_many(
         else:
             chunks = map(drawing.draw_series, *zip(*tasks, strict=True))
         total = sum(length for _, length in series)
-        bar = stack.enter_context(tqdm(total=total, desc="drawing house numbers", delay=2))
+        bar = stack.enter_context(progress.bar("drawing house numbers", total, "images"))
         for (seed, _, _), (images, labels) in zip(tasks, chunks, strict=True):
             drawn[seed].append((images, labels))
             bar.update(len(labels))

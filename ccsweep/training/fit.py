@@ -26,6 +26,7 @@ from ccsweep.training.progress import ShowProgress
 log = logging.getLogger(__name__)
 # Lightning says at INFO what hardware it found; the run's environment.json holds that.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+logging.getLogger("matplotlib").setLevel(logging.WARNING)  # imported by torchmetrics
 # Lightning 2.6 asks torch 2.13 an old way for something; nothing a user could change.
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
