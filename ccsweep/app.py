@@ -9,12 +9,10 @@ import io
 import logging
 import os
 import secrets
-import signal
 import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
@@ -24,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ccsweep import interrupt
 from ccsweep.config import check, register, root
 from ccsweep.errors import UserError
 from ccsweep.explain import explain
@@ -63,7 +62,7 @@ def main() -> None:
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints errors its own way and over several lines; so it hands them on instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's stop ends a run as Ctrl-C does
+    interrupt.install()  # a scheduler's stop ends a run as Ctrl-C does
     try:
         config_path = str(root() / "conf")
         with _masked_config():
@@ -79,10 +78,6 @@ def main() -> None:
             raise
         hint = "choose another place, or see the traceback with HYDRA_FULL_ERROR=1"
         _fail(f"{error.filename}: {error.strerror}; {hint}", status=2)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _mask_passwords() -> None:

@@ -17,6 +17,7 @@ from ccsweep import rerun
 from ccsweep.atomic import write_text
 from ccsweep.config import Config, DataConfig
 from ccsweep.errors import UserError
+from ccsweep.interrupt import finishing
 from ccsweep.tracking import Run, mask, open_parent, prepare, provenance, resolve_uri
 from ccsweep.tracking.find import run_id_of
 
@@ -67,7 +68,10 @@ def _resume(config: Config, folder: Path, overrides: list[str]) -> Report:
     folder, settings = earlier.folder, earlier.settings
     with rerun.sole_user(folder), _prepared(settings) as dataset:
         rerun.check_can_go_on(earlier, dataset)
-        with Run.resume(_uri(settings), run_id) as run, _log_file(folder):
+        with contextlib.ExitStack() as stack:
+            with finishing():
+                run = stack.enter_context(Run.resume(_uri(settings), run_id))
+            stack.enter_context(_log_file(folder))
             _write_settings(settings, folder)
             run.log_artifact(folder / rerun.SETTINGS)
             run.set_tags({"ccsweep.resumed_with": " ".join(overrides)})
@@ -176,17 +180,20 @@ def _started(config: Config, folder: Path, overrides: list[str], dataset: "Datas
         parent = None
         if config.tracking.sweep is not None:
             parent = open_parent(_uri(config), dataset.label, Path(config.tracking.sweep))
-        run = Run.start(
-            _uri(config),
-            experiment=dataset.label,
-            name=_run_name(config, dataset),
-            params=asdict(config),
-            tags=tags,
-            folder=folder,
-            parent_id=parent,
-            system_metrics=config.tracking.system_metrics,
-        )
-        with run, _log_file(folder):
+        with contextlib.ExitStack() as stack:
+            with finishing():  # an interrupt between starting the run and entering it would leave it RUNNING
+                run = Run.start(
+                    _uri(config),
+                    experiment=dataset.label,
+                    name=_run_name(config, dataset),
+                    params=asdict(config),
+                    tags=tags,
+                    folder=folder,
+                    parent_id=parent,
+                    system_metrics=config.tracking.system_metrics,
+                )
+                stack.enter_context(run)
+            stack.enter_context(_log_file(folder))
             _describe(run, config, folder, dataset)
             yield run
 

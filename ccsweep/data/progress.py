@@ -1,11 +1,12 @@
 """One kind of progress bar for all that takes more than two seconds."""
 
 import sys
+from typing import Never
 
 from tqdm import tqdm
 
 
-def bar(what: str, total: int, unit: str) -> "tqdm[None]":
+def bar(what: str, total: int, unit: str) -> "tqdm[Never]":
     """A bar that shows after a second; without a terminal, a line every ten seconds.
 
     Args:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ccsweep.errors import UserError
+from ccsweep.interrupt import finishing
 from ccsweep.tracking.mask import mask
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def connect(uri: str) -> "MlflowClient":
 
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Turn what the store or the disk did wrong into one line.
+    """Turn what the store or the disk did wrong into one line, and let no Ctrl-C cut a commit.
 
     Raises:
         UserError: in place of a store's or disk's error; other exceptions pass unchanged.
@@ -68,7 +69,8 @@ def store_errors(uri: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
 
     try:
-        yield
+        with finishing():
+            yield
     except MlflowException as error:
         reason = mask(error.message.strip().partition("\n")[0])
         if "out-of-date database schema" in reason:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from ccsweep.interrupt import finishing
 from ccsweep.tracking.artifacts import placed, without_passwords
 from ccsweep.tracking.client import connect, store_errors
 from ccsweep.tracking.experiment import experiment_id
@@ -207,7 +208,7 @@ class Run:
 
     def end(self, status: Status) -> None:
         """End the run; once that is done, further calls do nothing."""
-        with self._ending:
+        with finishing(), self._ending:
             if self._ended:
                 return
             if self._monitor is not None:

@@ -1,0 +1,43 @@
+"""Ctrl-C and a scheduler's SIGTERM as one thing, never in the middle of a commit.
+
+An exception raised between two lines of a database driver may leave its transaction open, and then
+the run that is being stopped cannot even be marked as stopped.
+"""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_depth = 0
+_waiting = False
+
+
+def install() -> None:
+    """Turn SIGINT and SIGTERM into KeyboardInterrupt, at once or when :func:`finishing` ends."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as nohup and scripts ask for
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+@contextmanager
+def finishing() -> Iterator[None]:
+    """Let what is inside finish before an interrupt; a second interrupt does not wait."""
+    global _depth, _waiting
+    _depth += 1
+    try:
+        yield
+    finally:
+        _depth -= 1
+        if _waiting and _depth == 0:
+            _waiting = False
+            raise KeyboardInterrupt
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    global _waiting
+    if _depth > 0 and not _waiting:
+        _waiting = True
+        return
+    _waiting = False
+    raise KeyboardInterrupt

@@ -1,0 +1,45 @@
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from ccsweep import interrupt
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    interrupt.install()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_interrupts_at_once(number: signal.Signals) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), number)
+
+
+def test_a_commit_is_finished_first() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), interrupt.finishing(), interrupt.finishing():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append("commit")
+    assert done == ["commit"]
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), interrupt.finishing():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append("commit")
+    assert done == []
+
+
+def test_nohup_is_respected() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupt.install()
+    os.kill(os.getpid(), signal.SIGINT)
