@@ -23,7 +23,7 @@ run: setup  ## the main job: train the paper's SVHN network with its estimator (
 	$(BIN)/python -m ccsweep +experiment=svhn training.max_minutes=2
 
 test: setup  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

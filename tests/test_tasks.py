@@ -211,32 +211,23 @@ def test_a_multirun_has_one_parent_and_survives_a_run_that_fails(user: User) -> 
     assert gated["ranks"] == "16-12"
 
 
-def test_what_cannot_go_on_is_refused_and_leaves_the_run_as_it_was(digits: tuple[User, Any]) -> None:
+def test_a_run_cannot_end_before_it_stands(digits: tuple[User, Any]) -> None:
     user, _ = digits
-    folder = Path(reports(user)[0]["folder"])
-    settings = (folder / "config.yaml").read_text()
-
-    def refused(*arguments: str) -> str:
-        done = user.run(f"training.resume={folder}", *arguments)
-        assert done.returncode == 2, done.stdout
-        assert "Traceback" not in done.stderr
-        assert user.runs()[0].info.status == "FINISHED"
-        return str(done.stderr.splitlines()[-1])
-
-    assert refused("training.learning_rate=1").startswith(
-        "ccsweep: training.learning_rate: cannot change with training.resume=...; only training.epochs, "
-    )
-    assert refused("training.epochs=3") == (
+    done = user.run(f"training.resume={reports(user)[0]['folder']}", "training.epochs=3")
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
         "ccsweep: training.epochs=3: the run has done 4 already; expected 4 or more"
     )
-    (folder / "config.yaml").write_text(settings.replace("samples: null", "samples: 500"))
-    assert refused().startswith("ccsweep: training.resume: the run began with digits (")
-    (folder / "config.yaml").write_text(settings)
-    last = folder / "checkpoints" / "last.ckpt"
-    whole = last.read_bytes()
-    last.write_bytes(whole[: len(whole) // 2])
-    assert f"{last}: cannot be read as a checkpoint" in refused()
-    last.write_bytes(whole)
+    assert user.runs()[0].info.status == "FINISHED"
+
+
+def test_resume_refuses_other_settings(digits: tuple[User, Any]) -> None:
+    user, _ = digits
+    done = user.run(f"training.resume={reports(user)[0]['folder']}", "training.learning_rate=1")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "ccsweep: training.learning_rate: cannot change with training.resume=...; only training.epochs, "
+    )
 
 
 def test_a_finished_run_can_be_given_more_epochs(user: User) -> None:
@@ -280,17 +271,6 @@ def test_a_stand_in_is_never_taken_for_the_real_thing(user: User) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_ranks_by_energy_in_bfloat16_with_frequent_refreshes(user: User) -> None:
-    done = user.run(
-        *SHORT, "ranks=energy", "ranks.energy=0.8", "training.precision=bfloat16", "estimator.refresh_steps=7"
-    )
-    assert done.returncode == 0, done.stderr
-    (report,) = reports(user)
-    assert report["ranks"] == "energy0.8"
-    assert all(1 <= layer["rank"] < 64 for layer in report["layers"])
-    assert report["test_error"] < 50
-
-
 def test_a_multirun_with_a_wrong_config_runs_nothing(user: User) -> None:
     done = user.run("-m", "ranks.layers=[16,12],[16,400]")
     assert done.returncode == 2
@@ -300,26 +280,13 @@ def test_a_multirun_with_a_wrong_config_runs_nothing(user: User) -> None:
     assert not (user.folder / "outputs" / "mlflow.db").exists()
 
 
-def test_a_wall_clock_limit_still_tests_and_reports(user: User) -> None:
-    done = user.run("training.epochs=100000", "training.max_minutes=0.02", "tracking.system_metrics=false")
-    assert done.returncode == 0, done.stderr
-    assert 1 <= reports(user)[0]["epochs"] < 1000
-
-
-def test_early_stop(user: User) -> None:
-    done = user.run("training.epochs=100000", "training.patience=1", "tracking.system_metrics=false")
-    assert done.returncode == 0, done.stderr
-    assert reports(user)[0]["epochs"] < 1000
-
-
 def test_passwords_reach_neither_the_run_nor_the_terminal(user: User) -> None:
     secret = "s3cr3t-word"
     uri = f"postgresql://me:{secret}@127.0.0.1:1/db"
-    for arguments in ([f"tracking.uri={uri}"], ["-m", "ranks=control,16-12", f"tracking.uri={uri}"]):
-        done = user.run(*arguments, timeout=60)
-        assert done.returncode == 2
-        assert secret not in done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
+    done = user.run("-m", "ranks=control,16-12", f"tracking.uri={uri}")
+    assert done.returncode == 2
+    assert secret not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
     assert secret not in user.run(f"tracking.uri=postgresql://me:{secret}{{@host/db").stderr
     assert secret not in user.run("--cfg", "job", f"tracking.uri={uri}").stdout
     for file in user.folder.rglob("*"):

@@ -12,6 +12,9 @@ from filelock import FileLock
 
 Arrays = dict[str, np.ndarray]
 
+# The array that names all arrays of a file: a zip whose directory is damaged may just look shorter.
+MEMBERS = "members"
+
 log = logging.getLogger("ccsweep.data")
 
 
@@ -46,8 +49,12 @@ def cached(name: str, key: str, compute: Callable[[], Arrays]) -> Arrays:
 def _read(path: Path) -> Arrays | None:
     try:
         # Opened here, for np.load forgets to close a file that is no archive.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive)
+        if sorted(arrays) != sorted(arrays[MEMBERS]):
+            raise ValueError("an array is missing")
+        del arrays[MEMBERS]
+        return arrays
     except FileNotFoundError:
         return None
     except Exception as error:  # numpy and zipfile raise a dozen kinds, one per damaged byte
@@ -75,7 +82,8 @@ def _write(path: Path, arrays: Arrays) -> None:
     part = path.with_suffix(".part")
     try:
         with part.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy types **kwds as bool
+            members = {MEMBERS: np.array([MEMBERS, *arrays])}
+            np.savez(file, **members, **arrays)  # type: ignore[arg-type]  # numpy types **kwds as bool
         os.replace(part, path)
     except OSError as error:
         log.warning("%s cannot be kept: %s", path, error)

@@ -87,3 +87,28 @@ def test_weights_that_break_after_a_finite_loss_are_noticed_before_the_svd(tmp_p
     with pytest.raises(DivergedError, match=r"not a finite number since step 26 \(epoch 1\)"):
         work.fit(Figures())
     assert not checkpoint.last(tmp_path).exists()
+
+
+def test_early_stop_and_wall_clock(tmp_path: Path) -> None:
+    stopped = job(tmp_path / "early", "training.epochs=10000", "training.patience=1").fit(Figures())
+    assert stopped.epochs < 1000
+    limited = job(tmp_path / "clock", "training.epochs=10000", "training.max_minutes=0.02").fit(Figures())
+    assert 1 <= limited.epochs < 1000
+
+
+def test_ranks_by_energy_in_bfloat16_with_frequent_refreshes(tmp_path: Path) -> None:
+    settings = (
+        "ranks=energy",
+        "ranks.energy=0.8",
+        "training.precision=bfloat16",
+        "estimator.refresh_steps=7",
+    )
+    work = job(tmp_path, *settings)
+    run = Figures()
+    work.fit(run)
+    tested = work.test(run)
+    assert all(1 <= layer.rank < 64 for layer in tested.layers)
+    assert tested.error < 50
+    assert work.module.refreshes == 1 / 26 + 1 / 7
+    # Counting an SVD every few steps costs more than the gate saves.
+    assert tested.theoretical_speedup < tested.inference_speedup
