@@ -36,17 +36,17 @@ def cached(name: str, key: str, compute: Callable[[], Arrays]) -> Arrays:
         compute: Makes the arrays.
     """
     path = folder() / "arrays" / f"{name}-{key}.npz"
-    arrays = _read(path)
+    arrays = _read(path, log.debug)
     if arrays is None:
         with _lock(path):
-            arrays = _read(path)  # another process may have made it while this one waited
+            arrays = _read(path, log.warning)  # another process may have made it meanwhile
             if arrays is None:
                 arrays = compute()
                 _write(path, arrays)
     return arrays
 
 
-def _read(path: Path) -> Arrays | None:
+def _read(path: Path, tell: Callable[..., None]) -> Arrays | None:
     try:
         # Opened here, for np.load forgets to close a file that is no archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -58,7 +58,7 @@ def _read(path: Path) -> Arrays | None:
     except FileNotFoundError:
         return None
     except Exception as error:  # numpy and zipfile raise a dozen kinds, one per damaged byte
-        log.warning("%s is damaged (%s) and is made again", path, error)
+        tell("%s is damaged (%s) and is made again", path, error)
         return None
 
 

@@ -17,6 +17,8 @@ from ccsweep.tracking.mask import mask
 from ccsweep.tracking.store import FOLDER, artifact_root, prepare, resolve_uri
 
 _HOST = "127.0.0.1"
+# Without this, MLflow 3.17 opens with its pages for language models.
+_RUNS = "#/experiments?workflowType=machine_learning"
 
 
 def command(uri: str) -> str:
@@ -37,7 +39,7 @@ def serve(uri: str, port: int) -> None:
         print(f"The runs are on a server: {mask(uri)}")
         return
     _check_free(port)
-    print(f"Runs in {mask(uri)}: http://{_HOST}:{port} (up in some seconds; Ctrl-C ends it)")
+    print(f"Runs in {mask(uri)}: http://{_HOST}:{port}/{_RUNS} (up in some seconds; Ctrl-C ends it)")
     sys.stdout.flush()
     prepare(uri)
     configure_mlflow()

@@ -24,8 +24,9 @@ class ShowProgress(Callback):
             BarColumn(),
             TextColumn("{task.fields[error]}"),
             TimeElapsedColumn(),
-            TextColumn("of"),
+            TextColumn("so far,"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=console,
             disable=not self.live,
         )
