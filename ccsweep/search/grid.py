@@ -93,7 +93,7 @@ class GridSweeper:
 def _show(jobs: Sequence[Sequence[str]], results: Sequence[JobReturn]) -> None:
     """One row per run: what differs, and the errors and shares that came out, layer by layer."""
     varying = [[o for o in job if any(o not in other for other in jobs)] for job in jobs]
-    table = Table(title="errors by run", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("run")
     for name in ("validation %", "test %", "density", "false-off", "theoretical speed-up"):
         table.add_column(name, justify="right")

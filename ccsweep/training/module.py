@@ -63,7 +63,7 @@ class ConditionalModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Set the epoch's randomness and schedules, both functions of (seed, epoch) alone."""
         epoch = self.current_epoch
-        torch.manual_seed(((self.config.seed + 1) << 20) + epoch)  # apart from the initial weights' seed
+        torch.manual_seed((self.config.seed << 20) + epoch)
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = learning_rate(self.config, epoch)
             group["momentum"] = momentum(self.config, epoch)
