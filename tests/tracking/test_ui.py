@@ -67,7 +67,8 @@ def server(tmp_path_factory):
     assert process.wait(20) == 0
     shown = (folder / "log").read_text()
     assert shown.splitlines() == [
-        f"Runs in sqlite:///{folder}/outputs/mlflow.db: {url} (up in some seconds; Ctrl-C ends it)"
+        f"Runs in sqlite:///{folder}/outputs/mlflow.db: {url}/#/experiments?workflowType=machine_learning "
+        "(up in some seconds; Ctrl-C ends it)"
     ]
 
 

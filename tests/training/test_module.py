@@ -99,7 +99,7 @@ def test_early_stop_and_wall_clock(tmp_path: Path) -> None:
 def test_ranks_by_energy_in_bfloat16_with_frequent_refreshes(tmp_path: Path) -> None:
     settings = (
         "ranks=energy",
-        "ranks.energy=0.8",
+        "ranks.energy=0.5",
         "training.precision=bfloat16",
         "estimator.refresh_steps=7",
     )
@@ -107,7 +107,7 @@ def test_ranks_by_energy_in_bfloat16_with_frequent_refreshes(tmp_path: Path) -> 
     run = Figures()
     work.fit(run)
     tested = work.test(run)
-    assert all(1 <= layer.rank < 64 for layer in tested.layers)
+    assert all(1 <= layer.rank < min(layer.inputs, layer.units) for layer in tested.layers)
     assert tested.error < 50
     assert work.module.refreshes == 1 / 26 + 1 / 7
     # Counting an SVD every few steps costs more than the gate saves.
