@@ -127,7 +127,7 @@ def _unknown(client: "MlflowClient", uri: str, ref: str) -> str:
     shown = f"the last runs are {_listed(last)}" if last else "it has no runs yet"
     return (
         f"run: {ref} is no run folder and no run id (6 or more characters) in {mask(uri)}; "
-        f"{shown}; see all with make ui"
+        f"{shown}; see all with python -m ccsweep.tracking.ui"
     )
 
 

@@ -57,7 +57,7 @@ def test_no_runs_yet(uri):
         find_run(uri, "0123456")
     assert str(caught.value) == (
         f"run: 0123456 is no run folder and no run id (6 or more characters) in {uri}; it has no "
-        "runs yet; see all with make ui"
+        "runs yet; see all with python -m ccsweep.tracking.ui"
     )
 
 
@@ -68,7 +68,7 @@ def test_unknown_names_the_last_runs(ref, start, uri, tmp_path):
         find_run(uri, ref)
     assert str(caught.value) == (
         f"run: {ref} is no run folder and no run id (6 or more characters) in {uri}; the last runs "
-        f"are {second.id[:8]} (two), {first.id[:8]} (one); see all with make ui"
+        f"are {second.id[:8]} (two), {first.id[:8]} (one); see all with python -m ccsweep.tracking.ui"
     )
 
 
