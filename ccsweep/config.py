@@ -46,10 +46,11 @@ class ArchitectureConfig:
 
 @dataclass
 class RanksConfig:
-    """One rank per hidden layer, or a share of spectral energy, or neither (the control)."""
+    """One rank per hidden layer, a share of spectral energy, a share of the work, or none (the control)."""
 
     layers: list[int] | None = None
     energy: float | None = None
+    budget: float | None = None
 
 
 @dataclass
@@ -58,7 +59,19 @@ class EstimatorConfig:
 
     name: str = MISSING
     threshold: float = 0.0
+    energy_loss: float | None = None
+    density: float | None = None
+    calibration: int = 2000
+    moments: str = "calibration"
+    refresh: str = "full"
     refresh_steps: int | None = None
+    gate_in_training: bool | int = True
+    placement: str = "all"
+
+    def gates_in_training(self, epoch: int) -> bool:
+        """Whether the gate is on while epoch ``epoch``, counted from 0, trains."""
+        start = self.gate_in_training
+        return start if isinstance(start, bool) else epoch >= start
 
 
 @dataclass
@@ -104,6 +117,7 @@ class Config:
 
     task: str = "train"
     run: str | None = None
+    seeds: int = 1
     data: DataConfig = field(default_factory=DataConfig)
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     ranks: RanksConfig = field(default_factory=RanksConfig)
@@ -118,10 +132,21 @@ class Config:
 
     @property
     def rank_notation(self) -> str:
-        """``50-35-25`` as in the paper, ``control``, or ``energy0.9``."""
-        if self.ranks.layers is not None:
-            return "-".join(map(str, self.ranks.layers))
-        return "control" if self.ranks.energy is None else f"energy{self.ranks.energy:g}"
+        """``50-35-25`` as in the paper, ``50`` where only the first layer has an estimator, ``control``,
+        ``energy0.9`` or ``budget0.1``."""
+        ranks = self.ranks
+        if ranks.layers is not None:
+            return "-".join(map(str, ranks.layers[: self.gated_layers]))
+        if ranks.budget is not None:
+            return f"budget{ranks.budget:g}"
+        return "control" if ranks.energy is None else f"energy{ranks.energy:g}"
+
+    @property
+    def gated_layers(self) -> int:
+        """How many hidden layers have an estimator, from the first."""
+        if self.ranks == RanksConfig():
+            return 0
+        return 1 if self.estimator.placement == "first" else len(self.architecture.hidden)
 
 
 def root() -> Path:
@@ -180,6 +205,10 @@ def check(cfg: DictConfig) -> Config:
         raise UserError(f"{missing[0]} has no value; expected one from its config group or {missing[0]}=...")
     config: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     _check_task(config)
+    if config.seeds != 1 and config.tracking.sweep is None:
+        raise UserError(
+            f"seeds={config.seeds}: repeats the rows of a multirun; add -m, or set training.seed for one run"
+        )
     if config.task == "train" and config.training.resume is None:
         check_values(config)
     return config
@@ -194,7 +223,7 @@ def check_values(config: Config) -> None:
     _check_data(config.data)
     _check_architecture(config.architecture)
     _check_ranks(config)
-    _check_estimator(config.estimator)
+    _check_estimator(config)
     _check_training(config.training)
 
 
@@ -244,9 +273,13 @@ def _check_architecture(architecture: ArchitectureConfig) -> None:
 
 def _check_ranks(config: Config) -> None:
     ranks, sizes = config.ranks, config.layer_sizes
-    if ranks.energy is not None:
-        _require(ranks.layers is None, "ranks.energy", ranks.energy, "null when ranks.layers is a list")
-        _require(0 < ranks.energy <= 1, "ranks.energy", ranks.energy, "a share above 0 and at most 1")
+    for name in ("energy", "budget"):
+        if (share := getattr(ranks, name)) is not None:
+            key = f"ranks.{name}"
+            _require(ranks.layers is None, key, share, f"null when ranks.layers is a list; use ranks={name}")
+            _require(0 < share <= 1, key, share, "a share above 0 and at most 1")
+    both = ranks.energy is not None and ranks.budget is not None
+    _require(not both, "ranks.energy", ranks.energy, "null when ranks.budget is given")
     if ranks.layers is None:
         return
     hidden = len(config.architecture.hidden)
@@ -268,16 +301,32 @@ def _check_ranks(config: Config) -> None:
         )
 
 
-def _check_estimator(estimator: EstimatorConfig) -> None:
-    _one_of("estimator.name", estimator.name, tuple(groups()["estimator"]))
-    _require(isfinite(estimator.threshold), "estimator.threshold", estimator.threshold, "a finite number")
-    steps = estimator.refresh_steps
-    _require(
-        steps is None or steps > 0,
-        "estimator.refresh_steps",
-        steps,
-        "a positive number of steps, or null",
-    )
+def _check_estimator(config: Config) -> None:
+    e = config.estimator
+
+    def number(name: str, ok: bool, expected: str) -> None:
+        _require(ok, f"estimator.{name}", getattr(e, name), expected)
+
+    _one_of("estimator.name", e.name, tuple(groups()["estimator"]))
+    _one_of("estimator.moments", e.moments, ("calibration", "running"))
+    _one_of("estimator.refresh", e.refresh, ("full", "randomised", "warm"))
+    _one_of("estimator.placement", e.placement, ("all", "first"))
+    number("threshold", isfinite(e.threshold), "a finite number")
+    loss, density = e.energy_loss, e.density
+    number("energy_loss", loss is None or 0 < loss < 1, "a share above 0 and below 1, or null")
+    number("density", density is None or 0 < density <= 1, "a share above 0 and at most 1, or null")
+    number("density", loss is None or density is None, "null when estimator.energy_loss is given")
+    by_data = "energy_loss" if loss is not None else "density"
+    free = (loss is None and density is None) or e.threshold == 0
+    number("threshold", free, f"0 when estimator.{by_data} sets the thresholds")
+    number("calibration", e.calibration > 0, "a positive number of training images")
+    number("refresh_steps", e.refresh_steps is None or e.refresh_steps > 0, "a positive number, or null")
+    start = e.gate_in_training
+    number("gate_in_training", start >= 0, "true, false, or the epoch to start in, counted from 0")
+    listed = config.ranks.layers is not None or config.gated_layers == 0
+    number("refresh", e.refresh == "full" or listed, "full unless ranks.layers is a list")
+    whitens = e.name.startswith("whitened") or e.name == "learned"
+    number("moments", e.moments == "calibration" or whitens, "calibration with estimator.name=" + e.name)
 
 
 def _check_training(training: TrainingConfig) -> None:

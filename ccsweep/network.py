@@ -8,78 +8,92 @@ computation, not its speed. Skipping the work for real is the engine's business.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ccsweep.estimator.factors import ESTIMATORS
-
-
-class Estimator(NamedTuple):
-    """How one layer guesses signs: a name in ``ESTIMATORS``, and a rank or a share of energy."""
-
-    name: str = "svd"
-    rank: int | None = None
-    energy: float | None = None
-    threshold: float = 0.0
+from ccsweep.estimator.factors import Factors
+from ccsweep.estimator.fit import Estimator, fit
+from ccsweep.estimator.layer import LayerData
+from ccsweep.estimator.moments import RunningMoments
 
 
 class Trace(NamedTuple):
-    """What happened in one hidden layer, all (batch, units); the gate is None in a control."""
+    """What happened in one hidden layer."""
 
+    inputs: Tensor
+    """(batch, in_features)"""
     preactivation: Tensor
+    """(batch, units)"""
     gate: Tensor | None
+    """bool (batch, units); None where every unit is computed."""
     activation: Tensor
+    """(batch, units)"""
 
 
 class ConditionalLinear(nn.Linear):
     """A linear layer with ReLU that computes the units its estimator calls positive.
 
     ``weight`` is (units, in_features) as in every ``nn.Linear``; the factors ``u`` (in_features,
-    rank) and ``v`` (rank, units) are buffers: gradients never reach them, and a checkpoint carries
-    them, so a loaded network gates exactly as the saved one did. Without an estimator the layer is a
-    plain linear layer with ReLU and costs nothing extra.
+    rank), ``v`` (rank, units) and ``shift`` (units,) are buffers: gradients never reach them, and a
+    checkpoint carries them, so a loaded network gates exactly as the saved one did. Before its first
+    refresh a gated layer computes every unit; a layer that is not gated is a plain linear layer with
+    ReLU and costs nothing extra.
+
+    Args:
+        in_features: inputs.
+        units: outputs.
+        gated: whether the layer has an estimator.
+        running: keep up running moments of the inputs; see ``RunningMoments``.
     """
 
     u: Tensor
     v: Tensor
+    shift: Tensor
 
-    def __init__(self, in_features: int, units: int, estimator: Estimator | None = None) -> None:
+    def __init__(self, in_features: int, units: int, gated: bool = False, running: bool = False) -> None:
         super().__init__(in_features, units)
-        self.estimator = estimator
-        if estimator is not None:
+        self.gated = gated
+        self.running = RunningMoments(in_features) if gated and running else None
+        if gated:
             self.register_buffer("u", self.weight.new_zeros(in_features, 0))
             self.register_buffer("v", self.weight.new_zeros(0, units))
-            self.refresh()
+            self.register_buffer("shift", self.weight.new_full((units,), torch.inf))
 
     @property
     def rank(self) -> int | None:
         """Columns of U; None without an estimator."""
-        return None if self.estimator is None else self.u.shape[1]
+        return self.u.shape[1] if self.gated else None
 
-    @torch.no_grad()
-    def refresh(self) -> None:
-        """Recompute the factors from the current weights."""
-        if self.estimator is not None:
-            name, rank, energy, _ = self.estimator
-            self.u, self.v = ESTIMATORS[name](self.weight.T, rank=rank, energy=energy)
+    @property
+    def factors(self) -> Factors:
+        """The estimator's factors."""
+        return Factors(self.u, self.v, self.shift)
+
+    @factors.setter
+    def factors(self, factors: Factors) -> None:
+        self.u, self.v, self.shift = (tensor.to(self.weight.dtype) for tensor in factors)
 
     @torch.no_grad()
     def gate(self, x: Tensor) -> Tensor | None:
         """The units to compute, bool (batch, units), for x (batch, in_features)."""
-        if self.estimator is None:
-            return None
-        return torch.addmm(self.bias, x @ self.u, self.v) > self.estimator.threshold
+        return self.factors.gate(x, self.bias) if self.gated else None
 
-    def trace(self, x: Tensor) -> Trace:
-        """Forward pass of x (batch, in_features) that keeps what lies between."""
+    def trace(self, x: Tensor, gated: bool = True) -> Trace:
+        """Forward pass of x (batch, in_features) that keeps what lies between.
+
+        Args:
+            x: the layer's input.
+            gated: False computes every unit all the same.
+        """
         preactivation = F.linear(x, self.weight, self.bias)
-        gate = self.gate(x)
+        gate = self.gate(x) if gated else None
         activation = preactivation.relu()
         # The product's gradient is zero where the gate is: only computed units learn.
-        return Trace(preactivation, gate, activation if gate is None else activation * gate)
+        return Trace(x, preactivation, gate, activation if gate is None else activation * gate)
 
     def forward(self, x: Tensor) -> Tensor:
         """Activations (batch, units) of x (batch, in_features)."""
@@ -88,8 +102,8 @@ class ConditionalLinear(nn.Linear):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        # With ranks by energy the factors' shapes are a result of training, not of the config.
-        for name in ("u", "v") if self.estimator is not None else ():
+        # The factors' shapes may be a result of training, not of the config.
+        for name in ("u", "v") if self.gated else ():
             if (saved := state_dict.get(prefix + name)) is not None:
                 setattr(self, name, getattr(self, name).new_empty(saved.shape))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
@@ -100,7 +114,9 @@ class ConditionalMLP(nn.Module):
 
     Args:
         sizes: inputs, hidden units and outputs, e.g. ``[784, 1000, 600, 400, 10]``.
-        estimators: one per hidden layer; None for the control.
+        estimator: how layers guess signs; None for the control.
+        gated_layers: how many hidden layers have an estimator, from the first; None means all.
+        running: keep up running moments of the gated layers' inputs.
         dropout_input: share of inputs zeroed in training.
         dropout_hidden: share of each hidden layer's activations zeroed in training.
     """
@@ -108,23 +124,28 @@ class ConditionalMLP(nn.Module):
     def __init__(
         self,
         sizes: Sequence[int],
-        estimators: Sequence[Estimator] | None = None,
+        estimator: Estimator | None = None,
+        gated_layers: int | None = None,
+        running: bool = False,
         dropout_input: float = 0.0,
         dropout_hidden: float = 0.0,
     ) -> None:
         super().__init__()
-        each = estimators if estimators is not None else [None] * (len(sizes) - 2)
-        pairs = zip(sizes, sizes[1:-1], each, strict=False)
+        self.estimator = estimator
+        hidden = len(sizes) - 2
+        gated = 0 if estimator is None else hidden if gated_layers is None else gated_layers
         # A ModuleList says too little of what it holds.
         self.hidden: Sequence[ConditionalLinear] = nn.ModuleList(  # type: ignore[assignment]
-            ConditionalLinear(d, h, e) for d, h, e in pairs
+            ConditionalLinear(sizes[i], sizes[i + 1], gated=i < gated, running=running) for i in range(hidden)
         )
         self.output = nn.Linear(sizes[-2], sizes[-1])
+        self.gate_in_training = True
+        """Whether units are gated in training too; when the module is in eval mode they always are."""
         self.dropout_input = dropout_input
         self.dropout_hidden = dropout_hidden
 
     def initialise(self, weight_std: float, bias: float) -> None:
-        """Draw all weights from N(0, weight_std^2), set hidden biases, refresh the factors.
+        """Draw all weights from N(0, weight_std^2) and set hidden biases.
 
         Args:
             weight_std: standard deviation; 0 means He's ``sqrt(2 / in_features)`` for each layer.
@@ -133,23 +154,63 @@ class ConditionalMLP(nn.Module):
         for layer in self.linears():
             nn.init.normal_(layer.weight, std=weight_std or (2 / layer.in_features) ** 0.5)
             nn.init.constant_(layer.bias, 0.0 if layer is self.output else bias)
-        self.refresh()
 
     def linears(self) -> list[nn.Linear]:
         """All layers in order, the output layer last."""
         return [*self.hidden, self.output]
 
-    def refresh(self) -> None:
-        """Recompute every layer's factors from its current weights."""
-        for layer in self.hidden:
-            layer.refresh()
+    def layer_data(self, images: Tensor | None = None) -> list[LayerData]:
+        """What an estimator may see of each hidden layer, as the network is when it looks.
+
+        Args:
+            images: calibration data (samples, in_features), passed through on demand, without dropout;
+                None for estimators that look at no data.
+        """
+        run = None if images is None else cache(lambda: self._inputs(images))
+        return [
+            LayerData(
+                layer.weight.T,
+                layer.bias,
+                None if run is None else lambda i=i: run()[i],  # type: ignore[misc]
+                None if layer.running is None else layer.running.moments(),
+            )
+            for i, layer in enumerate(self.hidden)
+        ]
+
+    @torch.no_grad()
+    def refresh(self, layers: Sequence[LayerData] | None = None) -> None:
+        """Recompute the factors.
+
+        Args:
+            layers: from :meth:`layer_data`; None is enough for an estimator that looks at no data.
+
+        Raises:
+            UserError: what the estimator asks for cannot be had from the weights and inputs.
+        """
+        if self.estimator is None:
+            return
+        gated = [layer for layer in self.hidden if layer.gated]
+        layers = self.layer_data() if layers is None else layers
+        dense = sum(layer.weight.numel() for layer in self.linears())
+        found = fit(layers[: len(gated)], self.estimator, dense, [layer.factors for layer in gated])
+        for layer, factors in zip(gated, found, strict=True):
+            layer.factors = factors
+
+    @torch.no_grad()
+    def _inputs(self, images: Tensor) -> list[Tensor]:
+        """What each hidden layer gets, its earlier layers gated as they are."""
+        was_training = self.training
+        traces = self.eval().trace(images)[1]
+        self.train(was_training)
+        return [trace.inputs for trace in traces]
 
     def trace(self, x: Tensor) -> tuple[Tensor, list[Trace]]:
         """Logits (batch, classes) of x (batch, in_features), and what every hidden layer did."""
+        gated = self.gate_in_training or not self.training
         traces = []
         x = F.dropout(x, self.dropout_input, self.training)
         for layer in self.hidden:
-            traces.append(layer.trace(x))
+            traces.append(layer.trace(x, gated))
             x = F.dropout(traces[-1].activation, self.dropout_hidden, self.training)
         return self.output(x), traces
 

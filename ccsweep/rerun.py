@@ -45,6 +45,8 @@ class Earlier:
     folder: Path
     run_id: str | None
     settings: Config
+    trained: Config
+    """The settings it was trained with."""
 
 
 def find(config: Config, overrides: Sequence[str], by: str) -> Earlier:
@@ -67,6 +69,7 @@ def find(config: Config, overrides: Sequence[str], by: str) -> Earlier:
         raise UserError(f"{by}={ref}: {path} is missing; expected a run id or the folder of a ccsweep run")
     settings = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path))
     assert isinstance(settings, DictConfig)
+    trained: Config = OmegaConf.to_object(settings)  # type: ignore[assignment]
     given = OmegaConf.structured(config)
     for key, _ in map(_parted, overrides):
         if key in (by, "task"):
@@ -77,7 +80,7 @@ def find(config: Config, overrides: Sequence[str], by: str) -> Earlier:
     settings.tracking = given.tracking
     merged: Config = OmegaConf.to_object(settings)  # type: ignore[assignment]
     check_values(merged)
-    return Earlier(found.folder, found.run_id, merged)
+    return Earlier(found.folder, found.run_id, merged, trained)
 
 
 def check_can_go_on(earlier: Earlier, dataset: "Dataset") -> None:

@@ -23,8 +23,8 @@ def unknown_key(key: str, known: Sequence[str]) -> str:
     misspelt = get_close_matches(leaf, [_leaf(k) for k in siblings], n=1)
     nearest = [
         *initials,
-        *(k for k in siblings if _leaf(k) in misspelt),
         *namesakes,
+        *(k for k in siblings if _leaf(k) in misspelt),
         *(get_close_matches(key, known, n=1) if not siblings else []),
     ]
     hint = f"; did you mean '{nearest[0]}'?" if nearest else ""

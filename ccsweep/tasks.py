@@ -43,14 +43,18 @@ def evaluate(config: Config, folder: Path, overrides: list[str]) -> Report:
     earlier = rerun.find(config, overrides, "run")
     settings = earlier.settings
     settings.task, settings.run = "evaluate", earlier.run_id or str(earlier.folder)
+    settings.estimator.moments = "calibration"  # nothing runs that could keep moments up
     with _prepared(settings) as dataset, _started(settings, folder, overrides, dataset) as run:
-        from ccsweep.training import checkpoint
+        from ccsweep.training import checkpoint, posthoc
         from ccsweep.training.fit import Job
 
         began = time.perf_counter()
         job = Job(settings, dataset, folder)
-        saved = not rerun.changes_estimator(overrides)
-        checkpoint.load_network(job.module.network, checkpoint.best(earlier.folder), factors=saved)
+        saved = checkpoint.best(earlier.folder)
+        if rerun.changes_estimator(overrides):
+            posthoc.refit(job, earlier.trained, saved, dataset.digest)
+        else:
+            checkpoint.load_network(job.module.network, saved)
         return _test(run, job, None, settings, folder, dataset, began, resumed=False)
 
 
@@ -116,6 +120,11 @@ def _test(
         "open_with": command(run.uri),
     }
     run.log_artifact(report.write(found, folder))
+    if trained is not None:
+        from ccsweep.report.figures import draw_run
+
+        title = _run_name(config, dataset)
+        run.log_artifact(draw_run(folder / "figures.png", title, run.history("validation/"), job.spectra()))
     report.show(found)
     return found
 

@@ -94,7 +94,7 @@ def test_a_wheel_carries_its_configs_and_runs_from_any_folder(user: User, tmp_pa
     assert configs <= set(names)
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
     user.environment["PYTHONPATH"] = str(tmp_path / "site")
-    done = user.run("+sweeps=mnist_ranks", "--cfg", "job")
+    done = user.run("+sweeps=mnist_table", "--cfg", "job")
     assert done.returncode == 0, done.stderr
     assert "name: mnist" in done.stdout
     sources = user.run("--info", "searchpath").stdout

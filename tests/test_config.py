@@ -96,6 +96,11 @@ def test_notation() -> None:
         ("trainig.epochs=3", "trainig: no such key; did you mean 'training'?"),
         ("learning_rate=1", "learning_rate: no such key; did you mean 'training.learning_rate'?"),
         ("rank=control", "rank: no such key; did you mean 'ranks'?"),
+        ("seed=1", "seed: no such key; did you mean 'training.seed'?"),
+        (
+            "seeds=3",
+            "seeds=3: repeats the rows of a multirun; add -m, or set training.seed for one run",
+        ),
         ("+experimnt=svhn", "experimnt: no such key; did you mean 'experiment'?"),
         ("experiment=svhn", "experiment: is added with a plus, as in +experiment=mnist"),
         ("+ranks=control", "ranks: has a value already; write ranks=... without the plus"),
@@ -127,7 +132,31 @@ def test_notation() -> None:
             "ranks.layers=[[1,2],3]",
             "ranks.layers=[[1, 2], 3]: expected whole numbers, as in [40,30,20]",
         ),
-        ("ranks.energy=0.5", "ranks.energy=0.5: expected null when ranks.layers is a list"),
+        ("ranks.energy=0.5", "ranks.energy=0.5: expected null when ranks.layers is a list; use ranks=energy"),
+        ("ranks.budget=0.1", "ranks.budget=0.1: expected null when ranks.layers is a list; use ranks=budget"),
+        (
+            "estimator.energy_loss=0",
+            "estimator.energy_loss=0.0: expected a share above 0 and below 1, or null",
+        ),
+        (
+            "estimator.energy_loss=1",
+            "estimator.energy_loss=1.0: expected a share above 0 and below 1, or null",
+        ),
+        ("estimator.density=1.5", "estimator.density=1.5: expected a share above 0 and at most 1, or null"),
+        ("estimator.calibration=0", "estimator.calibration=0: expected a positive number of training images"),
+        (
+            "estimator.moments=running",
+            "estimator.moments=running: expected calibration with estimator.name=svd",
+        ),
+        (
+            "estimator.refresh=ful",
+            "estimator.refresh=ful: expected one of full, randomised, warm; did you mean 'full'?",
+        ),
+        (
+            "estimator.gate_in_training=-1",
+            "estimator.gate_in_training=-1: expected true, false, or the epoch to start in, counted from 0",
+        ),
+        ("estimator.placement=last", "estimator.placement=last: expected one of all, first"),
         (
             "training.dropout_hidden=-0.1",
             "training.dropout_hidden=-0.1: expected at least 0 and below 1",
@@ -174,6 +203,32 @@ def test_every_key_is_known() -> None:
 
 
 def test_every_estimator_has_its_config() -> None:
-    from ccsweep.estimator.factors import ESTIMATORS
+    from ccsweep.estimator import ESTIMATORS
 
     assert groups()["estimator"] == sorted(ESTIMATORS)
+    assert all(estimator.name == name for name, estimator in ESTIMATORS.items())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["estimator.energy_loss=0.01", "estimator.density=0.1"], "estimator.density=0.1: expected null when estimator.energy_loss is given"),
+        (["estimator.energy_loss=0.01", "estimator.threshold=1"], "estimator.threshold=1.0: expected 0 when estimator.energy_loss sets the thresholds"),
+        (["ranks=energy", "ranks.budget=0.1"], "ranks.energy=0.5: expected null when ranks.budget is given"),
+        (["ranks=energy", "estimator.refresh=warm"], "estimator.refresh=warm: expected full unless ranks.layers is a list"),
+    ],
+)  # fmt: skip
+def test_settings_that_exclude_each_other(overrides: list[str], line: str) -> None:
+    assert complaint(*overrides) == line
+
+
+def test_the_epoch_a_gate_starts_in() -> None:
+    from ccsweep.config import EstimatorConfig
+
+    def gated(setting: bool | int) -> list[bool]:
+        return [EstimatorConfig(gate_in_training=setting).gates_in_training(epoch) for epoch in range(3)]
+
+    assert gated(True) == [True, True, True]
+    assert gated(False) == [False, False, False]
+    assert gated(0) == [True, True, True]
+    assert gated(1) == [False, True, True]

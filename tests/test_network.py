@@ -1,17 +1,25 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccsweep.network import ConditionalLinear, ConditionalMLP, Estimator
+from ccsweep.errors import UserError
+from ccsweep.estimator.fit import Estimator
+from ccsweep.network import ConditionalLinear, ConditionalMLP
 
 
-def network(rank: int | None, threshold: float = 0.0, seed: int = 0) -> ConditionalMLP:
+def network(rank: int | None, threshold: float = 0.0, seed: int = 0, **options: Any) -> ConditionalMLP:
     torch.manual_seed(seed)
-    sizes = [12, 10, 8, 4]
-    estimators = None if rank is None else [Estimator("svd", rank, None, threshold)] * 2
-    net = ConditionalMLP(sizes, estimators)
+    estimator = (
+        None
+        if rank is None
+        else Estimator(ranks=(rank,) * options.get("gated_layers", 2), threshold=threshold)
+    )
+    net = ConditionalMLP([12, 10, 8, 4], estimator, **options)
     net.initialise(weight_std=0.5, bias=0.1)
+    net.refresh()
     return net
 
 
@@ -26,7 +34,7 @@ def test_full_rank_gives_the_ungated_output(seed: int, batch: int) -> None:
     torch.manual_seed(seed + 1)
     x = torch.randn(batch, 12)
     gated, control = network(8, seed=seed), network(None, seed=seed)
-    gated.hidden[0].estimator = Estimator("svd", 10)
+    gated.estimator = Estimator(ranks=(10, 8))
     gated.refresh()
     # Only where a pre-activation is a rounding error from zero may the two differ, by that much.
     torch.testing.assert_close(gated(x), control(x), rtol=0, atol=1e-4)
@@ -35,12 +43,9 @@ def test_full_rank_gives_the_ungated_output(seed: int, batch: int) -> None:
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 9999), st.integers(1, 8), st.floats(-3, 3), st.floats(0, 3))
 def test_density_falls_as_the_threshold_rises(seed: int, rank: int, low: float, more: float) -> None:
-    torch.manual_seed(seed)
-    layer = ConditionalLinear(12, 10, Estimator("svd", rank, None, low))
-    x = torch.randn(64, 12)
-    before = layer.gate(x)
-    layer.estimator = Estimator("svd", rank, None, low + more)
-    after = layer.gate(x)
+    x = torch.randn(64, 12, generator=torch.Generator().manual_seed(seed))
+    before = network(rank, low, seed).hidden[0].gate(x)
+    after = network(rank, low + more, seed).hidden[0].gate(x)
     assert not (after & ~before).any()
 
 
@@ -52,13 +57,20 @@ def test_extreme_thresholds() -> None:
 
 
 def test_the_bias_is_inside_the_gate() -> None:
-    layer = ConditionalLinear(4, 3, Estimator("svd", 2))
+    layer = network(2).hidden[0]
     torch.nn.init.constant_(layer.bias, -1e6)
-    assert not layer.gate(torch.randn(5, 4)).any()
+    assert not layer.gate(torch.randn(5, 12)).any()
+
+
+def test_before_its_first_refresh_a_layer_computes_every_unit() -> None:
+    layer = ConditionalLinear(12, 10, gated=True)
+    x = torch.randn(5, 12)
+    assert layer.gate(x).all()
+    assert torch.equal(layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias).relu())
 
 
 def test_gradients_flow_through_computed_units_only() -> None:
-    layer = ConditionalLinear(12, 10, Estimator("svd", 3))
+    layer = network(3).hidden[0]
     x = torch.randn(1, 12)
     trace = layer.trace(x)
     trace.activation.sum().backward()
@@ -94,9 +106,9 @@ def test_types_and_devices(dtype: torch.dtype, device: str) -> None:
 
 
 def test_a_checkpoint_carries_the_factors_whatever_their_rank() -> None:
-    torch.manual_seed(0)
-    saved = ConditionalMLP([12, 10, 8, 4], [Estimator(energy=0.5)] * 2)
-    other = ConditionalMLP([12, 10, 8, 4], [Estimator(energy=0.99)] * 2)
+    saved, other = (ConditionalMLP([12, 10, 8, 4], Estimator(energy=share)) for share in (0.5, 0.99))
+    saved.refresh()
+    other.refresh()
     assert [layer.rank for layer in saved.hidden] != [layer.rank for layer in other.hidden]
     other.load_state_dict(saved.state_dict())
     assert [layer.rank for layer in saved.hidden] == [layer.rank for layer in other.hidden]
@@ -112,3 +124,44 @@ def test_factors_go_stale_until_refreshed() -> None:
     assert torch.equal(net.hidden[0].u, before)
     net.refresh()
     assert not torch.equal(net.hidden[0].u, before)
+
+
+def test_where_the_gate_is_on() -> None:
+    net, x = network(3), torch.randn(9, 12)
+
+    def gates() -> list[bool]:
+        return [t.gate is not None for t in net.trace(x)[1]]
+
+    assert gates() == [True, True]
+    net.gate_in_training = False
+    assert gates() == [False, False]
+    net.eval()
+    assert gates() == [True, True]
+    first = network(3, gated_layers=1)
+    assert [layer.rank for layer in first.hidden] == [3, None]
+    assert [t.gate is not None for t in first.trace(x)[1]] == [True, False]
+
+
+def test_an_estimator_sees_what_the_layers_get_without_dropout() -> None:
+    net, x = network(3, dropout_input=0.5, dropout_hidden=0.5).train(), torch.randn(9, 12)
+    first, second = net.layer_data(x)
+    assert torch.equal(first.inputs, x)
+    assert torch.equal(second.inputs, net.hidden[0](x))
+    assert net.training
+
+
+def test_whitened_factors_and_thresholds_come_from_the_images() -> None:
+    net, x = network(3), torch.randn(200, 12)
+    net.estimator = Estimator("whitened", ranks=(3, 3), energy_loss=0.01)
+    net.refresh(net.layer_data(x))
+    assert all(layer.shift.unique().numel() > 1 for layer in net.hidden)
+    with pytest.raises(UserError, match="the 12x10 layer needs calibration samples; found none"):
+        net.refresh()
+
+
+def test_running_moments_belong_to_gated_layers_and_to_checkpoints() -> None:
+    net, other = (network(3, gated_layers=1, running=True) for _ in range(2))
+    assert [layer.running is not None for layer in net.hidden] == [True, False]
+    net.hidden[0].running.update(torch.randn(20, 12))
+    other.load_state_dict(net.state_dict())
+    assert other.layer_data()[0].moments.samples == 20

@@ -26,7 +26,7 @@ def earlier(tmp_path: Path) -> Earlier:
     checkpoint.AtomicCheckpointIO().save_checkpoint(
         {"epoch": 1, "state_dict": {"w": torch.zeros(9)}}, checkpoint.last(tmp_path)
     )
-    return Earlier(tmp_path, "0123", settings)
+    return Earlier(tmp_path, "0123", settings, settings)
 
 
 def test_the_same_data_and_more_epochs_can_go_on(earlier: Earlier) -> None:

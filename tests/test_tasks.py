@@ -1,6 +1,7 @@
 """Whole runs, as a user starts, stops and repeats them, on the embedded digits."""
 
 import json
+import re
 import signal
 import time
 from pathlib import Path
@@ -191,6 +192,8 @@ def test_a_loss_that_is_not_a_number_fails_the_run_and_says_since_when(user: Use
 
 
 def test_a_multirun_has_one_parent_and_survives_a_run_that_fails(user: User) -> None:
+    from mlflow import MlflowClient
+
     done = user.run(
         "-m", *SHORT, "ranks=control,16-12", "training.learning_rate=0.1,1e30", "training.max_norm=null"
     )
@@ -203,6 +206,14 @@ def test_a_multirun_has_one_parent_and_survives_a_run_that_fails(user: User) -> 
     assert parent.info.status == "FAILED"
     assert {c.data.tags["mlflow.parentRunId"] for c in children} == {parent.info.run_id}
     assert sorted(c.info.status for c in children) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    client = MlflowClient(f"sqlite:///{user.folder}/outputs/mlflow.db")
+    names = [artifact.path for artifact in client.list_artifacts(parent.info.run_id)]
+    assert names == ["rows.png", "table.json", "table.md"]
+    table = Path(client.download_artifacts(parent.info.run_id, "table.md")).read_text()
+    assert table.startswith(f"    python -m ccsweep -m {SHORT[0]} ")
+    assert table.count("| failed |") == 2
+    assert re.search(r"^ *16-12 +0.1 +\d+\.\d\d .* 1 ", done.stdout, flags=re.MULTILINE)
+    assert re.search(r"^ *16-12 +1e\+?30 +failed .* 0 of 1 ", done.stdout, flags=re.MULTILINE)
     control, gated = reports(user)
     assert control["ranks"] == "control"
     assert control["layers"][0]["rank"] is None

@@ -1,6 +1,5 @@
-"""Factorising a layer's weights: ``W ~ U V`` with ``U`` (in_features, rank), ``V`` (rank, units)."""
+"""What an activation estimator is at run time: ``x U V + b + shift > 0`` says which units to compute."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -8,48 +7,37 @@ from torch import Tensor
 
 
 class Factors(NamedTuple):
-    """The two factors of an activation estimator: U (in_features, rank) and V (rank, units)."""
+    """Two thin factors and one number a unit."""
 
     u: Tensor
+    """(in_features, rank)"""
     v: Tensor
+    """(rank, units)"""
+    shift: Tensor
+    """(units,): what centring adds, less the unit's threshold."""
+
+    def scores(self, x: Tensor, bias: Tensor) -> Tensor:
+        """The guess (batch, units) whose sign is the gate, for x (batch, in_features)."""
+        return torch.addmm(bias + self.shift, x @ self.u, self.v)
+
+    def gate(self, x: Tensor, bias: Tensor) -> Tensor:
+        """The units to compute, bool (batch, units)."""
+        return self.scores(x, bias) > 0
 
 
-def svd(weight: Tensor, rank: int | None = None, energy: float | None = None) -> Factors:
-    """Truncated singular value decomposition, the paper's estimator (section 3).
+def sign_disagreement(old: Factors, new: Factors, x: Tensor, bias: Tensor) -> float:
+    """Share of (sample, unit) pairs whose gate differs between two factors of one layer."""
+    return float((old.gate(x, bias) != new.gate(x, bias)).float().mean())
 
-    The singular values are shared out as ``sqrt(S)`` to both sides, which keeps the two factors on
-    one scale and so costs least in bfloat16.
 
-    Args:
-        weight: (in_features, units), any floating type; decomposed in float32.
-        rank: columns of U, at most ``min(in_features, units)``.
-        energy: where no rank is given: the share of ``sum(S ** 2)`` that the rank must keep.
+def subspace_angle(old: Factors, new: Factors) -> float:
+    """Largest principal angle, in degrees, between the directions that two factors keep.
 
-    Returns:
-        Factors in the type and on the device of ``weight``.
+    The directions are the rows of V. With different ranks it is the angle by which the smaller
+    subspace leaves the larger one.
     """
-    left, values, right = torch.linalg.svd(weight.float(), full_matrices=False)
-    if rank is None:
-        rank = energy_rank(values, 1.0 if energy is None else energy)
-    root = values[:rank].sqrt()
-    return Factors((left[:, :rank] * root).to(weight.dtype), (root[:, None] * right[:rank]).to(weight.dtype))
-
-
-def energy_rank(values: Tensor, share: float) -> int:
-    """The smallest rank that keeps ``share`` of the spectral energy.
-
-    Args:
-        values: singular values, descending.
-        share: of ``sum(values ** 2)``, above 0 and at most 1.
-
-    Returns:
-        A rank of at least 1.
-    """
-    kept = values.double().square().cumsum(0)
-    # Rounding may leave the last sum a hair short of the whole, hence the tolerance.
-    enough = kept >= share * kept[-1] * (1 - 1e-12)
-    return int(enough.int().argmax()) + 1
-
-
-#: A new estimator is one function here and one file in ``conf/estimator/``.
-ESTIMATORS: dict[str, Callable[..., Factors]] = {"svd": svd}
+    if not min(len(old.v), len(new.v)):
+        return 90.0
+    a, b = (torch.linalg.qr(f.v.T.double())[0] for f in (old, new))
+    cosine = torch.linalg.svdvals(a.T @ b)[-1].clamp(0.0, 1.0)
+    return float(cosine.acos().rad2deg())

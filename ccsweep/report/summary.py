@@ -3,15 +3,19 @@
 import json
 from math import sqrt
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ccsweep.atomic import write_text
 from ccsweep.config import Config
-from ccsweep.data.dataset import Dataset
-from ccsweep.training.fit import Tested, Trained
+
+if TYPE_CHECKING:  # torch, which a sweeper needs not in order to begin
+    from ccsweep.data.dataset import Dataset
+    from ccsweep.training.fit import Tested, Trained
 
 
-def summarise(config: Config, dataset: Dataset, trained: Trained | None, tested: Tested) -> dict[str, Any]:
+def summarise(
+    config: Config, dataset: "Dataset", trained: "Trained | None", tested: "Tested"
+) -> dict[str, Any]:
     """Collect the figures of one run; errors in percent, shares between 0 and 1.
 
     ``test_error_deviation`` is the standard deviation that sampling the test images alone gives,

@@ -17,6 +17,7 @@ from ccsweep.tracking.artifacts import placed, without_passwords
 from ccsweep.tracking.client import connect, store_errors
 from ccsweep.tracking.experiment import experiment_id
 from ccsweep.tracking.find import FOLDER_TAG, stored_run, write_run_file
+from ccsweep.tracking.history import history
 from ccsweep.tracking.mask import mask
 from ccsweep.tracking.monitor import Monitor, start_monitor
 from ccsweep.tracking.outcome import Status, describe, status_after
@@ -196,6 +197,10 @@ class Run:
         tag = InputTag("mlflow.data.context", context)
         with store_errors(self.uri):
             self._client.log_inputs(self.id, [DatasetInput(dataset, [tag])])
+
+    def history(self, prefix: str) -> dict[str, list[tuple[int, float]]]:
+        """Return what was logged under names that begin with ``prefix``, as (step, value) by step."""
+        return history(self.uri, self.id, prefix)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags; a tag that exists is replaced."""

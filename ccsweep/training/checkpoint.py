@@ -98,6 +98,9 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read as a checkpoint ({reason}); train the run again") from error
 
 
+_FACTORS = (".u", ".v", ".shift")
+
+
 def load_network(network: ConditionalMLP, path: Path, factors: bool = True) -> int:
     """Put the weights of a training checkpoint into ``network``.
 
@@ -105,7 +108,7 @@ def load_network(network: ConditionalMLP, path: Path, factors: bool = True) -> i
         network: of the checkpoint's shape.
         path: the checkpoint.
         factors: take the saved factors, so that the network gates exactly as the saved one did;
-            otherwise recompute them, for a network with other estimators.
+            otherwise leave them as they are, for a network with another estimator.
 
     Returns:
         The epoch that the checkpoint was written in, counted from 0.
@@ -116,11 +119,10 @@ def load_network(network: ConditionalMLP, path: Path, factors: bool = True) -> i
     saved = load(path)
     state = {k.removeprefix("network."): v for k, v in saved["state_dict"].items()}
     if not factors:
-        state = {k: v for k, v in state.items() if not k.endswith((".u", ".v"))}
+        own = {k: v for k, v in network.state_dict().items() if k.endswith(_FACTORS)}
+        state = {k: v for k, v in state.items() if not k.endswith(_FACTORS) and ".running." not in k} | own
     try:
-        network.load_state_dict(state, strict=factors)
+        network.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"{path}: holds another network than the config describes") from error
-    if not factors:
-        network.refresh()
     return int(saved["epoch"])

@@ -11,13 +11,15 @@ from typing import NamedTuple
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
+from torch import Tensor
 
 from ccsweep.config import Config
 from ccsweep.data.dataset import Dataset
 from ccsweep.data.module import ArrayDataModule
 from ccsweep.errors import UserError
+from ccsweep.estimator.fit import Estimator
 from ccsweep.estimator.statistics import GateStatistics
-from ccsweep.network import ConditionalMLP, Estimator
+from ccsweep.network import ConditionalMLP
 from ccsweep.training import checkpoint
 from ccsweep.training.callbacks import MetricLog, RefreshFactors, TrackMetrics, WallClock
 from ccsweep.training.module import ConditionalModule
@@ -62,18 +64,41 @@ class Tested(NamedTuple):
 
 def build_network(config: Config) -> ConditionalMLP:
     """The network that a config describes, with weights drawn from its seed."""
-    ranks, name, threshold = config.ranks, config.estimator.name, config.estimator.threshold
-    estimators = None
-    if ranks.layers is not None:
-        estimators = [Estimator(name, rank, None, threshold) for rank in ranks.layers]
-    elif ranks.energy is not None:
-        by_energy = Estimator(name, None, ranks.energy, threshold)
-        estimators = [by_energy] * len(config.architecture.hidden)
     training = config.training
     torch.manual_seed(training.seed)
-    network = ConditionalMLP(config.layer_sizes, estimators, training.dropout_input, training.dropout_hidden)
+    network = ConditionalMLP(
+        config.layer_sizes,
+        _estimator(config),
+        gated_layers=config.gated_layers,
+        running=config.estimator.moments == "running",
+        dropout_input=training.dropout_input,
+        dropout_hidden=training.dropout_hidden,
+    )
     network.initialise(training.weight_std, training.bias)
     return network
+
+
+def _estimator(config: Config) -> Estimator | None:
+    ranks, how, gated = config.ranks, config.estimator, config.gated_layers
+    if not gated:
+        return None
+    return Estimator(
+        name=how.name,
+        ranks=None if ranks.layers is None else tuple(ranks.layers[:gated]),
+        energy=ranks.energy,
+        budget=ranks.budget,
+        threshold=how.threshold,
+        energy_loss=how.energy_loss,
+        density=how.density,
+        refresh=how.refresh,
+    )
+
+
+def calibration_images(config: Config, dataset: Dataset) -> Tensor:
+    """Training images (samples, features), spread evenly over the training set."""
+    images = dataset.train.images
+    count = min(config.estimator.calibration, len(images))
+    return images[torch.arange(count) * len(images) // count]
 
 
 class Job:
@@ -90,7 +115,10 @@ class Job:
         steps = -(-len(dataset.train.labels) // training.batch_size)
         every = config.estimator.refresh_steps
         refreshes = 1 / steps + (1 / every if every else 0)
-        self.module = ConditionalModule(build_network(config), training, refreshes)
+        self.module = ConditionalModule(
+            build_network(config), training, refreshes, config.estimator.gates_in_training
+        )
+        self.calibration = calibration_images(config, dataset).to(device)
         self._accelerator = "gpu" if device == "cuda" else "cpu"
 
     def fit(self, run: MetricLog, resume: bool = False, watch: Sequence[Callback] = ()) -> Trained:
@@ -109,7 +137,7 @@ class Job:
         saver = checkpoint.SaveCheckpoints(self.folder)
         callbacks: list[Callback] = [
             *watch,
-            RefreshFactors(self.config.estimator.refresh_steps),
+            RefreshFactors(self.calibration, self.config.estimator.refresh_steps),
             TrackMetrics(run),
             ShowProgress(),
             saver,
@@ -123,6 +151,8 @@ class Job:
         if last is not None and not last.exists():
             log.info("no epoch was finished yet: starting from the beginning")
             last = None
+        network = self.module.network.to(self.calibration.device)
+        network.refresh(network.layer_data(self.calibration))
         with _interruptible():
             trainer.fit(self.module, datamodule=self.data, ckpt_path=last)
         epoch = checkpoint.load_network(self.module.network, checkpoint.best(self.folder))
@@ -144,6 +174,17 @@ class Job:
             theoretical_speedup=self.module.theoretical_speedup(),
             inference_speedup=self.module.theoretical_speedup(refreshes=0.0),
         )
+
+    def spectra(self) -> list[tuple[str, list[float], int | None]]:
+        """Name, singular values of the weights and rank of each hidden layer."""
+        return [
+            (
+                f"{layer.in_features}x{layer.out_features}",
+                torch.linalg.svdvals(layer.weight).tolist(),
+                layer.rank,
+            )
+            for layer in self.module.network.hidden
+        ]
 
     def _device(self) -> str:
         wanted = self.config.training.device

@@ -1,7 +1,7 @@
 """The Lightning module: loss, schedules, and the figures of every epoch."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from ccsweep.config import TrainingConfig
 from ccsweep.errors import UserError
-from ccsweep.estimator.cost import LayerCost, theoretical_speedup
+from ccsweep.estimator import ESTIMATORS
+from ccsweep.estimator.cost import LayerCost, refresh_operations, theoretical_speedup
+from ccsweep.estimator.moments import EVERY
 from ccsweep.estimator.statistics import GateStatistics, count, statistics
 from ccsweep.network import ConditionalMLP
 from ccsweep.training.schedules import learning_rate, limit_norms, momentum
@@ -30,15 +32,23 @@ class ConditionalModule(pl.LightningModule):
     waits for the device: sums stay tensors until the epoch ends.
     """
 
-    def __init__(self, network: ConditionalMLP, config: TrainingConfig, refreshes: float) -> None:
+    def __init__(
+        self,
+        network: ConditionalMLP,
+        config: TrainingConfig,
+        refreshes: float,
+        gates_in_training: Callable[[int], bool] = lambda epoch: True,
+    ) -> None:
         """Wrap a network.
 
         Args:
             network: the network to train.
             config: optimisation and regularisation.
             refreshes: factorisations per training step, for the theoretical speed-up.
+            gates_in_training: whether the gate is on while an epoch, counted from 0, trains.
         """
         super().__init__()
+        self.gates_in_training = gates_in_training
         self.network = network
         self.config = config
         self.refreshes = refreshes
@@ -46,6 +56,8 @@ class ConditionalModule(pl.LightningModule):
         """Of the last validation or test pass, one per hidden layer."""
         self.error = float("nan")
         """Of the same pass, in percent."""
+        self.refresh_figures: dict[str, float] = {}
+        """What the refreshes of the epoch cost, and how stale the factors were; set by the refresher."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (batch, classes) of images (batch, features)."""
@@ -63,7 +75,9 @@ class ConditionalModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Set the epoch's randomness and schedules, both functions of (seed, epoch) alone."""
         epoch = self.current_epoch
-        torch.manual_seed((self.config.seed << 20) + epoch)
+        # The initial weights are drawn from the seed itself, which no epoch's number may equal.
+        torch.manual_seed(((self.config.seed + 1) << 20) + epoch)
+        self.network.gate_in_training = self.gates_in_training(epoch)
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = learning_rate(self.config, epoch)
             group["momentum"] = momentum(self.config, epoch)
@@ -84,6 +98,10 @@ class ConditionalModule(pl.LightningModule):
             self._loss_sum += loss
             bad = torch.where(loss.isfinite(), NEVER, self.global_step)
             self._first_bad = torch.minimum(self._first_bad, bad)
+            if self.global_step % EVERY == 0:
+                for layer, trace in zip(self.network.hidden, traces, strict=True):
+                    if layer.running is not None:
+                        layer.running.update(trace.inputs)
         self._steps += 1
         return loss
 
@@ -139,7 +157,7 @@ class ConditionalModule(pl.LightningModule):
             "train/momentum": group["momentum"],
             "train/seconds": self._epoch_seconds,
         }
-        self.log_dict(training | self._figures("validation"))
+        self.log_dict(training | self._figures("validation") | self.refresh_figures)
 
     def on_test_epoch_end(self) -> None:
         """Log what the test found."""
@@ -173,6 +191,10 @@ class ConditionalModule(pl.LightningModule):
 
     def _costs(self) -> Iterable[LayerCost]:
         for layer, shares in zip(self.network.hidden, self.layer_statistics, strict=True):
-            yield LayerCost(layer.in_features, layer.out_features, layer.rank, shares.density)
+            d, h, rank = layer.in_features, layer.out_features, layer.rank
+            refresh = 0.0
+            if rank is not None and (how := self.network.estimator) is not None:
+                refresh = refresh_operations(d, h, rank, how.refresh, ESTIMATORS[how.name].weighs_inputs)
+            yield LayerCost(d, h, rank, shares.density, refresh)
         output = self.network.output
         yield LayerCost(output.in_features, output.out_features)

@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 class CcsweepSweeper(Sweeper):
     """Hands over to :class:`ccsweep.search.grid.GridSweeper`, imported only when a sweep runs."""
 
-    def __init__(self, params: dict[str, str] | None = None) -> None:
+    def __init__(self, params: dict[str, str] | None = None, paper: dict[str, float] | None = None) -> None:
         from ccsweep.search.grid import GridSweeper
 
-        self._sweeper = GridSweeper(params=params)
+        self._sweeper = GridSweeper(params=params, paper=paper)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before :meth:`sweep`."""
@@ -28,10 +28,14 @@ class CcsweepSweeper(Sweeper):
 
 @dataclass
 class SweeperConfig:
-    """``hydra/sweeper=ccsweep``; ``params`` is the grid that a file under ``sweeps/`` sets."""
+    """``hydra/sweeper=ccsweep``, as a file under ``sweeps/`` sets it.
+
+    ``params`` is the grid; ``paper`` holds the paper's test errors in percent, by ranks.
+    """
 
     _target_: str = "hydra_plugins.ccsweep.sweeper.CcsweepSweeper"
     params: dict[str, str] | None = field(default_factory=dict)
+    paper: dict[str, float] | None = None
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="ccsweep", node=SweeperConfig)

@@ -1,12 +1,15 @@
 import pytest
 
-from ccsweep.estimator.cost import LayerCost, svd_operations, theoretical_speedup
+from ccsweep.estimator.cost import LayerCost, refresh_operations, svd_operations, theoretical_speedup
 
 SVHN = [1024, 1500, 700, 400, 200]
 
 
-def svhn(ranks: list[int], density: float) -> list[LayerCost]:
-    return [LayerCost(d, h, r, density) for d, h, r in zip(SVHN, SVHN[1:], ranks, strict=False)]
+def svhn(ranks: list[int], density: float, method: str = "full") -> list[LayerCost]:
+    return [
+        LayerCost(d, h, r, density, refresh_operations(d, h, r, method, metric=False))
+        for d, h, r in zip(SVHN, SVHN[1:], ranks, strict=False)
+    ]
 
 
 @pytest.mark.parametrize(("density", "expected"), [(0.05, 5.77), (0.10, 4.48), (0.25, 2.68)])
@@ -31,6 +34,16 @@ def test_the_svd_costs_what_it_costs() -> None:
     paid = theoretical_speedup(layers, batch=250, refreshes=1 / 200)
     assert paid < free
     assert theoretical_speedup(layers, batch=250, refreshes=1.0) < 1.0
+
+
+def test_a_warm_refresh_is_cheapest_and_a_full_one_dearest() -> None:
+    costs = [
+        theoretical_speedup(svhn([75, 50, 40, 30], 0.1, method), batch=250, refreshes=1 / 200)
+        for method in ("full", "randomised", "warm")
+    ]
+    assert costs == sorted(costs)
+    # One iteration at rank 75 of the 1024x1500 layer: two products with W and one with Q.
+    assert refresh_operations(1024, 1500, 75, "warm", metric=False) == 6 * 1024 * 1500 * 75 + 4 * 1500 * 75**2
 
 
 def test_svd_operations_do_not_depend_on_which_side_is_longer() -> None:

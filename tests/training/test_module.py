@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 import ccsweep.app  # noqa: F401  registers the schema
 from ccsweep import data
 from ccsweep.config import check, root
-from ccsweep.training import checkpoint
+from ccsweep.training import checkpoint, posthoc
 from ccsweep.training.fit import Job
 from ccsweep.training.module import DivergedError
 
@@ -40,6 +40,10 @@ def test_each_epoch_logs_what_the_design_names(tmp_path: Path) -> None:
     expected = {f"validation/layer{i}/{name}" for i in (1, 2) for name in shares}
     expected |= {f"validation/{name}" for name in ("error", "loss", "theoretical_speedup")}
     expected |= {f"train/{name}" for name in ("loss", "learning_rate", "momentum", "seconds")}
+    expected |= {"refresh/seconds", "refresh/count"}
+    expected |= {
+        f"refresh/layer{i}/{name}" for i in (1, 2) for name in ("sign_disagreement", "subspace_angle")
+    }
     assert set(figures) == expected
     errors = [metrics["validation/error"] for _, metrics in run.logged]
     assert trained.validation_error == pytest.approx(min(errors), abs=1e-4)
@@ -60,10 +64,11 @@ def test_the_best_weights_are_tested_and_the_last_epoch_is_saved(tmp_path: Path)
 def test_factors_are_those_of_the_saved_weights(tmp_path: Path) -> None:
     work = job(tmp_path)
     work.fit(Figures())
-    for layer in work.module.network.hidden:
-        u, v = layer.u.clone(), layer.v.clone()
-        layer.refresh()
-        torch.testing.assert_close(u @ v, layer.u @ layer.v, rtol=0, atol=1e-5)
+    network = work.module.network
+    products = [layer.u @ layer.v for layer in network.hidden]
+    network.refresh()
+    for product, layer in zip(products, network.hidden, strict=True):
+        torch.testing.assert_close(product, layer.u @ layer.v, rtol=0, atol=1e-5)
 
 
 def test_max_norm_binds(tmp_path: Path) -> None:
@@ -112,3 +117,93 @@ def test_ranks_by_energy_in_bfloat16_with_frequent_refreshes(tmp_path: Path) -> 
     assert work.module.refreshes == 1 / 26 + 1 / 7
     # Counting an SVD every few steps costs more than the gate saves.
     assert tested.theoretical_speedup < tested.inference_speedup
+
+
+def test_factors_are_stale_before_a_refresh_and_less_so_the_more_often_it_comes(tmp_path: Path) -> None:
+    def stale(*settings: str) -> tuple[float, float, float]:
+        run = Figures()
+        job(tmp_path / "_".join(settings), "training.epochs=2", *settings).fit(run)
+        figures = run.logged[-1][1]
+        names = ("count", "layer1/sign_disagreement", "layer1/subspace_angle")
+        count, disagreement, angle = (figures[f"refresh/{name}"] for name in names)
+        return count, disagreement, angle
+
+    once, often = stale(), stale("estimator.refresh_steps=5", "estimator.refresh=warm")
+    assert (once[0], often[0]) == (1, 6)  # 26 steps an epoch: 30, 35, .. 50, and at the end
+    assert 0 < often[1] < once[1] < 1
+    assert 0 < often[2] < once[2] <= 90
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"), [("true", [1, 1, 1]), ("false", [0, 0, 0]), ("1", [0, 1, 1])]
+)
+def test_the_gate_in_training(tmp_path: Path, setting: str, expected: list[int]) -> None:
+    work = job(tmp_path, f"estimator.gate_in_training={setting}")
+    seen = []
+    step = work.module.training_step
+
+    def watched(batch, batch_idx: int) -> torch.Tensor:
+        if batch_idx == 0:
+            seen.append(int(work.module.network.trace(batch[0])[1][0].gate is not None))
+        return step(batch, batch_idx)
+
+    work.module.training_step = watched
+    run = Figures()
+    work.fit(run)
+    assert seen == expected
+    assert run.logged[0][1]["validation/layer1/density"] < 1  # validation is always gated
+
+
+def test_running_moments_are_taken_in_training_and_used(tmp_path: Path) -> None:
+    work = job(tmp_path, "estimator=whitened", "estimator.moments=running")
+    work.fit(Figures())
+    network = work.module.network
+    assert network.hidden[0].running.moments().samples == 50 * 8  # steps 0, 10, .. 70
+    data = network.layer_data(work.calibration)[0]
+    assert data.moments.samples == 50 * 8
+    own = network.layer_data(work.calibration)[0].inputs
+    assert not torch.allclose(data.moments.second, own.T @ own / len(own), rtol=0.01)
+
+
+def test_another_estimator_on_a_trained_network(tmp_path: Path) -> None:
+    """On the same network and at the same ranks, whitened factors miss fewer units in every layer."""
+    with initialize_config_dir(str(root() / "conf"), version_base="1.3"):
+        trained = check(compose("config", overrides=["training.epochs=10", "ranks=control"]))
+        tried = [
+            check(compose("config", overrides=["ranks.layers=[8,6]", f"estimator={name}"]))
+            for name in ("random", "svd", "whitened", "whitened")
+        ]
+    dataset = data.load("digits")
+    Job(trained, dataset, tmp_path).fit(Figures())
+    best, missed, seen = checkpoint.best(tmp_path), [], []
+    for config in tried:
+        work = Job(config, dataset, tmp_path)
+        posthoc.refit(work, trained, best, dataset.digest)
+        missed.append([layer.statistics.false_off for layer in work.test(Figures()).layers])
+        seen.append(next(iter(posthoc._seen.values())))
+    drawn, svd, whitened, again = missed
+    assert all(w < s < r for w, s, r in zip(whitened, svd, drawn, strict=True))
+    assert again == whitened
+    assert all(layers is seen[0] for layers in seen)  # looked at once, decomposed once
+    assert set(seen[0][0].spectra) == {"svd", "whitened"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("estimator.energy_loss=0.01",),
+        ("estimator.density=0.3",),
+        ("ranks=budget", "ranks.budget=0.2", "estimator=whitened-centred"),
+        ("estimator.placement=first", "estimator.refresh=randomised"),
+    ],
+)
+def test_what_else_an_estimator_can_be_told(tmp_path: Path, settings: tuple[str, ...]) -> None:
+    work = job(tmp_path, *settings)
+    work.fit(Figures())
+    first, second = work.test(Figures()).layers
+    if "estimator.density=0.3" in settings:
+        assert first.statistics.density == pytest.approx(0.3, abs=0.06)
+    if "ranks=budget" in settings:
+        assert first.rank * (64 + 256) + second.rank * (256 + 128) <= 0.2 * (64 * 256 + 256 * 128 + 1280)
+    assert (second.rank is None) == ("estimator.placement=first" in settings)
+    assert first.statistics.sign_agreement > 0.6

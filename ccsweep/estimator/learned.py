@@ -1,0 +1,49 @@
+"""Factors trained on what the gate is for: the sign."""
+
+import torch
+from torch.nn import functional as F
+
+from ccsweep.estimator.factors import Factors
+from ccsweep.estimator.layer import LayerData
+from ccsweep.estimator.whitened import Whitened
+
+PASSES, BATCH, LEARNING_RATE = 10, 250, 2e-3  # tried on MNIST: docs/results.md
+
+
+class Learned(Whitened):
+    """Starts from whitened factors and lowers the logistic loss of the sign; the network is frozen.
+
+    The logit is the score over the standard deviation of the pre-activations, so that the step size
+    means the same in every layer. The same data and start give the same factors.
+    """
+
+    name = "learned"
+
+    def factors(
+        self, layer: LayerData, rank: int, method: str = "full", previous: Factors | None = None
+    ) -> Factors:
+        """Factors of one rank; with ``method="warm"`` they start from ``previous``."""
+        x = layer.inputs
+        if method == "warm" and previous is not None and len(previous.v) == rank:
+            start = previous
+        else:
+            start = super().factors(layer, rank, method)
+        positive = (layer.preactivation > 0).float()
+        scale = layer.preactivation.std().clamp(min=torch.finfo(torch.float32).tiny)
+        # Balanced factors: both get steps of the same relative size.
+        root = start.u.norm(dim=0).clamp(min=1e-12).sqrt()
+        trained = [(start.u / root), (start.v * root[:, None]), start.shift / scale]
+        parameters = [p.clone().requires_grad_() for p in trained]
+        optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
+        generator = torch.Generator().manual_seed(0)
+        with torch.enable_grad():
+            for _ in range(PASSES):
+                for chosen in torch.randperm(len(x), generator=generator).to(x.device).split(BATCH):
+                    u, v, shift = parameters
+                    logits = (x[chosen] @ u @ v + layer.bias) / scale + shift
+                    loss = F.binary_cross_entropy_with_logits(logits, positive[chosen])
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+        u, v, shift = (p.detach() for p in parameters)
+        return Factors(u, v, shift * scale)

@@ -1,0 +1,119 @@
+"""The one idea behind all estimators: keep the r directions in which pre-activations vary most.
+
+With a metric C on the inputs, the factors of rank r that minimise the error
+
+    tr((W - U V)^T C (W - U V))
+
+are ``U = W Q``, ``V = Q^T``, where Q (units, r) holds the leading eigenvectors of ``W^T C W``: with
+``C = L L^T`` they are the leading right singular vectors of ``L^T W``, and Eckart and Young apply.
+C = 1 is the paper's truncated SVD; C = A^T A / N is the mean squared error of the pre-activations on
+the inputs A. No inverse of C is taken, so a singular one is as good as any other.
+"""
+
+import torch
+from torch import Tensor
+
+from ccsweep.estimator.factors import Factors
+from ccsweep.estimator.layer import LayerData, Spectrum
+
+OVERSAMPLING, POWER_ITERATIONS = 8, 2  # Halko, Martinsson & Tropp 2011, section 4.4 and 4.5
+
+
+class LowRank:
+    """Base of all estimators; a subclass chooses the metric, or the directions themselves."""
+
+    name = ""
+    weighs_inputs = False
+    """Whether the metric is another than the identity."""
+
+    def metric(self, layer: LayerData) -> Tensor | None:
+        """C (in_features, in_features); None stands for the identity."""
+        raise NotImplementedError
+
+    def factors(
+        self, layer: LayerData, rank: int, method: str = "full", previous: Factors | None = None
+    ) -> Factors:
+        """Factors of one rank.
+
+        Args:
+            layer: weights, and inputs where the metric comes from them.
+            rank: columns of U, at most ``min(in_features, units)``.
+            method: ``full`` (SVD or eigenvectors), ``randomised``, or ``warm``: one subspace iteration
+                from ``previous``; without a ``previous`` of this rank it is ``full``.
+            previous: the layer's factors before.
+
+        Raises:
+            UserError: no calibration samples, or fewer than the rank.
+        """
+        self.check(layer, rank)
+        if method == "warm" and previous is not None and len(previous.v) == rank:
+            directions = self._subspace(layer, previous.v.T.float(), iterations=1)
+        elif method == "randomised":
+            directions = self._randomised(layer, rank)
+        else:
+            directions = self.spectrum(layer).directions[:, :rank]
+        return self.project(layer, directions)
+
+    def spectrum(self, layer: LayerData) -> Spectrum:
+        """The full decomposition, computed once for each layer."""
+        if self.name not in layer.spectra:
+            layer.spectra[self.name] = self._decompose(layer)
+        return layer.spectra[self.name]
+
+    def project(self, layer: LayerData, directions: Tensor) -> Factors:
+        """The best factors that keep ``directions`` (units, rank), whose columns are orthonormal."""
+        return Factors(layer.weight @ directions, directions.T.contiguous(), torch.zeros_like(layer.bias))
+
+    def check(self, layer: LayerData, rank: int) -> None:
+        """Raise UserError where the layer's data cannot give factors of this rank."""
+
+    def _decompose(self, layer: LayerData) -> Spectrum:
+        metric = self.metric(layer)
+        if metric is None:
+            _, values, right = torch.linalg.svd(layer.weight, full_matrices=False)
+            return Spectrum(values, right.T)
+        squares, vectors = torch.linalg.eigh(layer.weight.T @ (metric @ layer.weight))
+        k = min(layer.weight.shape)  # eigh sorts upwards
+        return Spectrum(squares.flip(0)[:k].clamp(min=0).sqrt(), vectors.flip(1)[:, :k])
+
+    def _apply(self, layer: LayerData, directions: Tensor) -> Tensor:
+        """``W^T C W`` times directions (units, k), without forming the product."""
+        image = layer.weight @ directions
+        metric = self.metric(layer)
+        return layer.weight.T @ (image if metric is None else metric @ image)
+
+    def _subspace(self, layer: LayerData, start: Tensor, iterations: int) -> Tensor:
+        for _ in range(iterations):
+            start = torch.linalg.qr(self._apply(layer, start))[0]
+        return start
+
+    def _randomised(self, layer: LayerData, rank: int) -> Tensor:
+        width = min(rank + OVERSAMPLING, *layer.weight.shape)
+        start = random_directions(layer, width)
+        found = self._subspace(layer, start, POWER_ITERATIONS)
+        small = found.T @ self._apply(layer, found)
+        vectors = torch.linalg.eigh((small + small.T) / 2)[1]
+        return found @ vectors.flip(1)[:, :rank]
+
+
+def random_directions(layer: LayerData, width: int) -> Tensor:
+    """Orthonormal (units, width), the same at every call: a gate must not flicker between refreshes."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(layer.weight.shape[1], width, generator=generator)
+    return torch.linalg.qr(drawn.to(layer.weight))[0]
+
+
+def energy_rank(values: Tensor, share: float) -> int:
+    """The smallest rank that keeps ``share`` of the spectral energy.
+
+    Args:
+        values: singular values, descending.
+        share: of ``sum(values ** 2)``, above 0 and at most 1.
+
+    Returns:
+        A rank of at least 1.
+    """
+    kept = values.double().square().cumsum(0)
+    # Rounding may leave the last sum a hair short of the whole, hence the tolerance.
+    enough = kept >= share * kept[-1] * (1 - 1e-12)
+    return int(enough.int().argmax()) + 1

@@ -1,0 +1,26 @@
+"""The control for the estimator itself: random directions at the same cost."""
+
+from torch import Tensor
+
+from ccsweep.estimator.factors import Factors
+from ccsweep.estimator.layer import LayerData
+from ccsweep.estimator.lowrank import LowRank, random_directions
+
+
+class Random(LowRank):
+    """Keeps random directions, the same at every refresh; what another estimator adds is its own merit.
+
+    Ranks by energy or budget are those that ``svd`` would get.
+    """
+
+    name = "random"
+
+    def metric(self, layer: LayerData) -> Tensor | None:
+        """None: as for ``svd``."""
+        return None
+
+    def factors(
+        self, layer: LayerData, rank: int, method: str = "full", previous: Factors | None = None
+    ) -> Factors:
+        """Factors of one rank; ``method`` and ``previous`` make no difference."""
+        return self.project(layer, random_directions(layer, rank))

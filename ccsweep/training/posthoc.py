@@ -1,0 +1,43 @@
+"""A trained network with another estimator: nothing is trained, and nothing computed twice.
+
+The inner loop of post-hoc studies. What the layers of one checkpoint get on calibration images, and the
+full decompositions of its weights, stay in memory from one evaluation of a process to the next.
+"""
+
+from pathlib import Path
+
+from ccsweep.config import Config
+from ccsweep.estimator.layer import LayerData
+from ccsweep.training import checkpoint
+from ccsweep.training.fit import Job, build_network
+
+_seen: dict[tuple[object, ...], list[LayerData]] = {}
+"""Of the last checkpoint looked at."""
+
+
+def refit(job: Job, trained: Config, path: Path, digest: str) -> None:
+    """Put a checkpoint's weights into the job's network and fit the network's own estimator to them.
+
+    The layers' inputs are those that the trained network gives itself, gated as it was saved, so they
+    are the same for every estimator that is tried on it.
+
+    Args:
+        job: whose network gets weights and factors.
+        trained: the settings that the checkpoint was trained with.
+        path: the checkpoint.
+        digest: of the data set that the calibration images are from.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or the estimator cannot be fitted to it.
+    """
+    network = job.module.network.to(job.calibration.device)
+    checkpoint.load_network(network, path, factors=False)
+    key = (path, path.stat().st_mtime_ns, digest, len(job.calibration), job.calibration.device)
+    if key not in _seen:
+        saved = build_network(trained).to(job.calibration.device)
+        checkpoint.load_network(saved, path)
+        for layer in saved.hidden:
+            layer.running = None  # its moments had dropout in them; the calibration images have none
+        _seen.clear()
+        _seen[key] = saved.layer_data(job.calibration)
+    network.refresh(_seen[key])

@@ -1,0 +1,64 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ccsweep.errors import UserError
+from ccsweep.estimator.thresholds import density_threshold, energy_thresholds
+
+shares = st.floats(0.001, 0.999)
+
+
+def drawn(samples: int, units: int, seed: int, ties: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    preactivation = torch.randn(samples, units, generator=generator)
+    scores = preactivation + torch.randn(samples, units, generator=generator)
+    return (scores.round() if ties else scores), preactivation
+
+
+def lost(scores: torch.Tensor, preactivation: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+    energy = preactivation.relu().square().double()
+    return (energy * (scores <= threshold)).sum(0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 999), shares, st.booleans())
+def test_no_unit_loses_more_than_its_share_and_none_could_lose_more(
+    samples: int, units: int, seed: int, share: float, ties: bool
+) -> None:
+    scores, preactivation = drawn(samples, units, seed, ties)
+    threshold = energy_thresholds(scores, preactivation, share)
+    total = preactivation.relu().square().double().sum(0)
+    assert (lost(scores, preactivation, threshold) <= share * total + 1e-12).all()
+    # The next larger threshold that changes anything is the next score above it.
+    above = scores.masked_fill(scores <= threshold, torch.inf).min(0).values
+    more = lost(scores, preactivation, above)
+    assert ((more > share * total - 1e-12) | (above == torch.inf)).all()
+
+
+def test_a_unit_that_is_never_positive_is_never_computed() -> None:
+    scores = torch.tensor([[1.0], [3.0], [2.0]])
+    threshold = energy_thresholds(scores, -torch.ones(3, 1), 0.01)
+    assert threshold == 3.0
+    assert not (scores > threshold).any()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 999), st.floats(0.001, 1.0))
+def test_the_density_is_met(samples: int, units: int, seed: int, density: float) -> None:
+    scores, _ = drawn(samples, units, seed, ties=False)
+    threshold = density_threshold(scores, density)
+    assert threshold.shape == (units,)
+    assert int((scores > threshold).sum()) == max(1, round(density * scores.numel()))
+
+
+@pytest.mark.parametrize("loss", [0.0, 1.0, -0.1, 2.0, float("nan")])
+def test_an_energy_loss_is_a_share(loss: float) -> None:
+    with pytest.raises(UserError, match=r"^estimator.energy_loss=.*: expected a share above 0 and below 1$"):
+        energy_thresholds(torch.ones(3, 2), torch.ones(3, 2), loss)
+
+
+@pytest.mark.parametrize("density", [0.0, 1.1, float("nan")])
+def test_a_density_is_a_share(density: float) -> None:
+    with pytest.raises(UserError, match=r"^estimator.density=.*: expected a share above 0 and at most 1$"):
+        density_threshold(torch.ones(3, 2), density)
