@@ -55,7 +55,8 @@ def evaluate(config: Config, folder: Path, overrides: list[str]) -> Report:
             posthoc.refit(job, earlier.trained, saved, dataset.digest)
         else:
             checkpoint.load_network(job.module.network, saved)
-        return _test(run, job, None, settings, folder, dataset, began, resumed=False)
+        error = job.validate(run)  # what a study may choose by
+        return _test(run, job, error, None, settings, folder, dataset, began, resumed=False)
 
 
 TASKS: dict[str, Callable[[Config, Path, list[str]], Report]] = {
@@ -91,7 +92,8 @@ def _train(run: Run, config: Config, folder: Path, dataset: "Dataset", resume: b
         job = Job(config, dataset, folder)
         trained = job.fit(run, resume)
         run.log_artifact(checkpoint.best(folder), "checkpoints")
-        return _test(run, job, trained, config, folder, dataset, began, resume)
+        error = trained.validation_error
+        return _test(run, job, error, trained, config, folder, dataset, began, resume)
     except KeyboardInterrupt:
         log.warning("stopped; go on with: python -m ccsweep training.resume=%s", folder)
         raise
@@ -100,6 +102,7 @@ def _train(run: Run, config: Config, folder: Path, dataset: "Dataset", resume: b
 def _test(
     run: Run,
     job: "Job",
+    validation_error: float,
     trained: "Trained | None",
     config: Config,
     folder: Path,
@@ -112,7 +115,7 @@ def _test(
     from ccsweep.tracking.ui import command
 
     tested = job.test(run)
-    found = report.summarise(config, dataset, trained, tested) | {
+    found = report.summarise(config, dataset, validation_error, trained, tested) | {
         "seconds": time.perf_counter() - began,
         "resumed": resumed,
         "run_id": run.id,

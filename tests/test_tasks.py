@@ -48,6 +48,7 @@ def test_a_run_ends_with_a_table_and_a_report(digits: tuple[User, Any]) -> None:
     assert report["folder"] in done.stdout
     assert "python -m ccsweep.tracking.ui" in done.stdout
     assert "Traceback" not in done.stderr
+    assert (Path(report["folder"]) / "figures.png").stat().st_size > 10_000
 
 
 def test_the_run_is_tracked(digits: tuple[User, Any]) -> None:
@@ -72,7 +73,14 @@ def test_the_run_is_tracked(digits: tuple[User, Any]) -> None:
     history = client.get_metric_history(run.info.run_id, "validation/error")
     assert [m.step for m in history] == [1, 2, 3, 4]
     names = {a.path for a in client.list_artifacts(run.info.run_id)}
-    assert {"config.yaml", "overrides.yaml", "environment.json", "report.json", "checkpoints"} <= names
+    assert {
+        "config.yaml",
+        "overrides.yaml",
+        "environment.json",
+        "report.json",
+        "figures.png",
+        "checkpoints",
+    } <= names
 
 
 def test_the_same_seed_gives_the_same_numbers(digits: tuple[User, Any], user: User) -> None:
@@ -90,12 +98,17 @@ def test_evaluate_gives_the_same_figures_and_with_other_ranks_others(
     again = reports(user)[-1]
     assert again["test_error"] == trained["test_error"]
     assert again["layers"] == trained["layers"]
-    other = user.run("task=evaluate", f"run={trained['folder']}", "ranks.layers=[64,128]")
+    assert again["validation_error"] == pytest.approx(trained["validation_error"], abs=1e-3)
+    other = user.run(
+        "-m", "task=evaluate", f"run={trained['folder']}", "ranks.layers=[64,128],[8,6]", "estimator=whitened"
+    )
     assert other.returncode == 0, other.stderr
-    full = reports(user)[-1]
+    full, low = reports(user)[-2:]
     assert [layer["rank"] for layer in full["layers"]] == [64, 128]
     # At full rank the estimate is the pre-activation itself, but for rounding.
     assert all(layer["sign_agreement"] > 0.999 for layer in full["layers"])
+    assert all(0.6 < layer["sign_agreement"] < 0.99 for layer in low["layers"])
+    assert re.search(r"^8-6 +\d", other.stdout, flags=re.MULTILINE)
     assert user.runs()[-1].data.tags["ccsweep.evaluates"] == trained["run_id"]
 
 

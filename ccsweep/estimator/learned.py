@@ -7,7 +7,7 @@ from ccsweep.estimator.factors import Factors
 from ccsweep.estimator.layer import LayerData
 from ccsweep.estimator.whitened import Whitened
 
-PASSES, BATCH, LEARNING_RATE = 10, 250, 2e-3  # tried on MNIST: docs/results.md
+PASSES, BATCH, LEARNING_RATE = 10, 250, 2e-3
 
 
 class Learned(Whitened):

@@ -86,8 +86,7 @@ def _row(group: Sequence[Entry], everywhere: set[str], paper: Mapping[str, float
         seeds=[report["seed"] for report in reports],
         test_error=_mean(errors),
         test_error_sd=stdev(errors) if len(errors) > 1 else None,
-        # An evaluation has none.
-        validation_error=_mean([r["validation_error"] for r in reports if "validation_error" in r]),
+        validation_error=_mean([report["validation_error"] for report in reports]),
         density=_by_layer(reports, "density"),
         false_off=_by_layer(reports, "false_off"),
         theoretical_speedup_inference=_mean([r["theoretical_speedup_inference"] for r in reports]),

@@ -14,12 +14,16 @@ if TYPE_CHECKING:  # torch, which a sweeper needs not in order to begin
 
 
 def summarise(
-    config: Config, dataset: "Dataset", trained: "Trained | None", tested: "Tested"
+    config: Config,
+    dataset: "Dataset",
+    validation_error: float,
+    trained: "Trained | None",
+    tested: "Tested",
 ) -> dict[str, Any]:
     """Collect the figures of one run; errors in percent, shares between 0 and 1.
 
-    ``test_error_deviation`` is the standard deviation that sampling the test images alone gives,
-    ``sqrt(p (1 - p) / n)``; it says nothing of other seeds.
+    Choose by ``validation_error``. ``test_error_deviation`` is the standard deviation that sampling
+    the test images alone gives, ``sqrt(p (1 - p) / n)``; it says nothing of other seeds.
     """
     share, samples = tested.error / 100, len(dataset.test.labels)
     report: dict[str, Any] = {
@@ -32,7 +36,10 @@ def summarise(
         "ranks": config.rank_notation,
         "estimator": None if config.rank_notation == "control" else config.estimator.name,
         "threshold": config.estimator.threshold,
+        "energy_loss": config.estimator.energy_loss,
+        "target_density": config.estimator.density,
         "seed": config.training.seed,
+        "validation_error": validation_error,
         "test_error": tested.error,
         "test_error_deviation": 100 * sqrt(share * (1 - share) / samples),
         "samples": {
@@ -48,11 +55,7 @@ def summarise(
         "theoretical_speedup_inference": tested.inference_speedup,
     }
     if trained is not None:
-        report |= {
-            "validation_error": trained.validation_error,
-            "best_epoch": trained.best_epoch,
-            "epochs": trained.epochs,
-        }
+        report |= {"best_epoch": trained.best_epoch, "epochs": trained.epochs}
     return report
 
 

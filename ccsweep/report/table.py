@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+_THRESHOLDS = ("threshold", "energy_loss", "target_density")
+
 
 def show(report: dict[str, Any]) -> None:
     """Print what a run found, where it is stored and what to type next."""
@@ -14,27 +16,36 @@ def show(report: dict[str, Any]) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=100)
     sizes = "-".join(map(str, report["layer_sizes"]))
-    console.print(f"\n[bold]{escape(report['data'])}[/]  {sizes}  ranks {report['ranks']}")
+    console.print(f"\n[bold]{escape(report['data'])}[/]  {sizes}  {_estimator(report)}")
     for note in report["notes"]:
         console.print(f"[yellow]note: {escape(note)}[/]")
     console.print(
         f"test error [bold]{report['test_error']:.2f} %[/] ± {report['test_error_deviation']:.2f}"
         f"  (n = {report['samples']['test']:,}, seed {report['seed']}; ± from sampling alone)"
     )
-    if "validation_error" in report:
-        console.print(
-            f"validation error {report['validation_error']:.2f} %, best of {report['epochs']} epochs:"
-            f" epoch {report['best_epoch']}"
-        )
+    best = ""
+    if "epochs" in report:
+        best = f", best of {report['epochs']} epochs: epoch {report['best_epoch']}"
+    console.print(f"validation error {report['validation_error']:.2f} %{best}")
     console.print(_layers(report["layers"]))
     console.print(
         f"theoretical speed-up of a forward pass: {report['theoretical_speedup_inference']:.2f}x,"
-        f" {report['theoretical_speedup']:.2f}x with the SVDs of training (counted, not timed)"
+        f" {report['theoretical_speedup']:.2f}x with training's refreshes (counted, not timed)"
     )
     since = " since it was resumed" if report["resumed"] else ""
     console.print(f"took {report['seconds']:.0f} s{since}")
     for name, text in (("run", "run_id"), ("folder", "folder"), ("compare", "open_with")):
         console.print(f"{name:8}{escape(report[text])}", soft_wrap=True)
+
+
+def _estimator(report: dict[str, Any]) -> str:
+    """As in ``ranks 10-10-5, whitened, energy loss 0.01``; the paper's own goes without saying."""
+    words = [f"ranks {report['ranks']}"]
+    if report["estimator"] not in (None, "svd"):
+        words.append(report["estimator"])
+    if report["estimator"] is not None:
+        words += [f"{key.replace('_', ' ')} {report[key]:g}" for key in _THRESHOLDS if report[key]]
+    return ", ".join(words)
 
 
 def _layers(layers: list[dict[str, Any]]) -> Table:

@@ -158,6 +158,13 @@ class Job:
         epoch = checkpoint.load_network(self.module.network, checkpoint.best(self.folder))
         return Trained(round(saver.best_error, 4), epoch + 1, trainer.current_epoch)
 
+    def validate(self, run: MetricLog) -> float:
+        """Validation error of the module's network as it is, in percent."""
+        trainer = self._trainer([TrackMetrics(run)])
+        with _interruptible():
+            trainer.validate(self.module, datamodule=self.data, verbose=False)
+        return self.module.error
+
     def test(self, run: MetricLog) -> Tested:
         """Test the module's network as it is, once."""
         trainer = self._trainer([TrackMetrics(run)])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -122,9 +123,14 @@ class ConditionalModule(pl.LightningModule):
                 f"try a smaller training.learning_rate than {self.config.learning_rate:g}"
             )
 
+    @property
+    def _in_fit(self) -> bool:
+        """Whether validation ends an epoch of training, instead of standing alone."""
+        return self.trainer.state.fn == TrainerFn.FITTING
+
     def on_validation_start(self) -> None:
         """Note how long the epoch's training took, before validation begins."""
-        if self.trainer.training or self.trainer.validating:
+        if self._in_fit:
             self._epoch_seconds = time.perf_counter() - self._epoch_start
 
     def on_validation_epoch_start(self) -> None:
@@ -148,7 +154,11 @@ class ConditionalModule(pl.LightningModule):
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        """Log the epoch: its training loss and speed, and what validation found."""
+        """Log what validation found; in training also the epoch's loss, speed and refreshes."""
+        found = self._figures("validation")
+        if not self._in_fit:
+            self.log_dict(found)
+            return
         optimizer = self.optimizers()
         group = optimizer.param_groups[0]  # type: ignore[union-attr]
         training = {
@@ -157,7 +167,7 @@ class ConditionalModule(pl.LightningModule):
             "train/momentum": group["momentum"],
             "train/seconds": self._epoch_seconds,
         }
-        self.log_dict(training | self._figures("validation") | self.refresh_figures)
+        self.log_dict(training | found | self.refresh_figures)
 
     def on_test_epoch_end(self) -> None:
         """Log what the test found."""

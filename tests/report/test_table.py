@@ -7,6 +7,10 @@ REPORT = {
     "notes": ["checksums not verified [really]"],
     "layer_sizes": [4, 3, 2],
     "ranks": "2",
+    "estimator": "svd",
+    "threshold": 0.0,
+    "energy_loss": None,
+    "target_density": None,
     "seed": 7,
     "test_error": 1.5,
     "test_error_deviation": 0.125,
@@ -54,7 +58,7 @@ def test_everything_a_reader_needs_is_shown(capsys: pytest.CaptureFixture[str]) 
         "note: checksums not verified [really]",
         "test error 1.50 % ± 0.12  (n = 1,000, seed 7; ± from sampling alone)",
         "validation error 1.25 %, best of 4 epochs: epoch 3",
-        "2.00x, 1.50x with the SVDs of training (counted, not timed)",
+        "2.00x, 1.50x with training's refreshes (counted, not timed)",
         "took 12 s",
         "folder  /tmp/[old] runs/x",
         "compare python -m ccsweep.tracking.ui",
@@ -65,3 +69,19 @@ def test_everything_a_reader_needs_is_shown(capsys: pytest.CaptureFixture[str]) 
         ["4x3", "2", "0.250", "0.200", "0.100", "0.050", "0.900"],
         ["3x3", "-", "1.000", "0.200", "0.000", "1.000", "-"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"threshold": 0.1}, "ranks 2, threshold 0.1"),
+        ({"estimator": "whitened", "energy_loss": 0.01}, "ranks 2, whitened, energy loss 0.01"),
+        ({"estimator": "learned", "target_density": 0.2}, "ranks 2, learned, target density 0.2"),
+        ({"ranks": "control", "estimator": None}, "ranks control"),
+    ],
+)
+def test_the_estimator_is_named(
+    capsys: pytest.CaptureFixture[str], settings: dict[str, object], line: str
+) -> None:
+    show(REPORT | settings)
+    assert capsys.readouterr().out.splitlines()[1].endswith(f"4-3-2  {line}")
