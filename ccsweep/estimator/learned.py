@@ -7,14 +7,16 @@ from ccsweep.estimator.factors import Factors
 from ccsweep.estimator.layer import LayerData
 from ccsweep.estimator.whitened import Whitened
 
-PASSES, BATCH, LEARNING_RATE = 10, 250, 2e-3
+PASSES, BATCH, LEARNING_RATE = 10, 250, 1e-3
+_LOGISTIC = 1.7  # a logistic curve this many times as steep is within 0.01 of the normal distribution's
 
 
 class Learned(Whitened):
     """Starts from whitened factors and lowers the logistic loss of the sign; the network is frozen.
 
-    The logit is the score over the standard deviation of the pre-activations, so that the step size
-    means the same in every layer. The same data and start give the same factors.
+    The logit is the score over the standard deviation of the start's error, so that it gives the
+    probability of a positive sign from the first step on; with a softer one, training first moves every
+    unit towards its more frequent sign, and false-offs double. The same data and start give the same factors.
     """
 
     name = "learned"
@@ -25,11 +27,12 @@ class Learned(Whitened):
         """Factors of one rank; with ``method="warm"`` they start from ``previous``."""
         x = layer.inputs
         if method == "warm" and previous is not None and len(previous.v) == rank:
-            start = previous
+            start = previous._replace(shift=torch.zeros_like(previous.shift))  # less the old thresholds
         else:
             start = super().factors(layer, rank, method)
         positive = (layer.preactivation > 0).float()
-        scale = layer.preactivation.std().clamp(min=torch.finfo(torch.float32).tiny)
+        error = (start.scores(x, layer.bias) - layer.preactivation).std()
+        scale = error.clamp(min=1e-3 * float(layer.preactivation.std()) + 1e-12) / _LOGISTIC
         # Balanced factors: both get steps of the same relative size.
         root = start.u.norm(dim=0).clamp(min=1e-12).sqrt()
         trained = [(start.u / root), (start.v * root[:, None]), start.shift / scale]

@@ -42,3 +42,12 @@ def test_ranks_by_energy_and_by_budget() -> None:
 def test_a_rank_larger_than_the_layer() -> None:
     with pytest.raises(UserError, match=r"^rank 10 for the 12x9 layer: expected 1 to 9$"):
         fit([make(12, 9)], Estimator(ranks=(10,)), 108)
+
+
+@pytest.mark.parametrize("name", ["svd", "whitened", "learned"])
+def test_thresholds_do_not_add_up_from_one_warm_refresh_to_the_next(name: str) -> None:
+    layer, settings = make(12, 9, samples=400), Estimator(name, ranks=(4,), threshold=50.0, refresh="warm")
+    found = fit([layer], settings, 108)
+    for _ in range(3):
+        found = fit([layer], settings, 108, found)
+    assert float(found[0].shift.mean()) == pytest.approx(-50, abs=5)
