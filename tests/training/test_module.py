@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 import ccsweep.app  # noqa: F401  registers the schema
 from ccsweep import data
 from ccsweep.config import check, root
+from ccsweep.errors import UserError
 from ccsweep.training import checkpoint, posthoc
 from ccsweep.training.fit import Job
 from ccsweep.training.module import DivergedError
@@ -207,3 +208,26 @@ def test_what_else_an_estimator_can_be_told(tmp_path: Path, settings: tuple[str,
         assert first.rank * (64 + 256) + second.rank * (256 + 128) <= 0.2 * (64 * 256 + 256 * 128 + 1280)
     assert (second.rank is None) == ("estimator.placement=first" in settings)
     assert first.statistics.sign_agreement > 0.6
+
+
+def test_too_few_calibration_images_for_the_rank(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        job(tmp_path, "estimator=whitened", "estimator.calibration=10").fit(Figures())
+    assert str(caught.value) == (
+        "estimator.calibration: whitened factors of rank 16 for the 64x256 layer need at least 16 calibration "
+        "samples; found 10"
+    )
+
+
+def test_a_checkpoint_with_nan_weights_gets_no_new_estimator(tmp_path: Path) -> None:
+    work = job(tmp_path, "training.epochs=1")
+    work.fit(Figures())
+    path = checkpoint.best(tmp_path)
+    saved = checkpoint.load(path)
+    saved["state_dict"]["network.hidden.1.weight"][0, 0] = float("nan")
+    checkpoint.AtomicCheckpointIO().save_checkpoint(saved, path)
+    with pytest.raises(UserError) as caught:
+        posthoc.refit(work, work.config, path, "")
+    assert str(caught.value) == (
+        "the 256x128 layer's weights hold NaN or infinity; no estimator can be fitted"
+    )
