@@ -63,7 +63,7 @@ def main() -> None:
                 for layer in network.hidden:
                     layer.weight += 0.001 * layer.weight.std() * torch.randn_like(layer.weight)
             began = time.perf_counter()
-            network.refresh(network.layer_data(images))
+            network.refresh(images)
             if turn:
                 taken.append(time.perf_counter() - began)
     print(f"{dataset.label}, {'-'.join(map(str, config.layer_sizes))}, ranks {config.rank_notation}")

@@ -19,7 +19,7 @@ from ccsweep.data import check as check_data
 from ccsweep.errors import UserError
 from ccsweep.suggest import did_you_mean, unknown_key
 
-TASKS = ("train", "evaluate")
+TASKS = ("train", "evaluate", "benchmark")
 ADDED_GROUPS = ("experiment", "sweeps")  # not in the defaults list: chosen with a plus
 
 
@@ -108,6 +108,7 @@ class TrackingConfig:
 
     uri: str | None = None
     sweep: str | None = None
+    register: str | None = None
     system_metrics: bool = True
 
 
@@ -248,10 +249,15 @@ def _one_of(key: str, found: str, known: tuple[str, ...]) -> None:
 
 def _check_task(config: Config) -> None:
     _one_of("task", config.task, TASKS)
-    if config.task == "evaluate":
-        _require(config.run is not None, "run", None, "a run id or folder, as in task=evaluate run=ID")
+    if config.task != "train":
+        _require(config.run is not None, "run", None, f"a run id or folder, as in task={config.task} run=ID")
     else:
         _require(config.run is None, "run", config.run, f"null with task={config.task}; add task=evaluate")
+    name = config.tracking.register
+    modelled = config.task != "evaluate" or name is None
+    _require(modelled, "tracking.register", name, "null with task=evaluate; task=benchmark logs a model")
+    if config.task == "benchmark" and config.tracking.sweep is not None:
+        raise UserError("task=benchmark: times one network a command, alone on the machine; leave -m out")
 
 
 def _check_data(data: DataConfig) -> None:
@@ -325,8 +331,8 @@ def _check_estimator(config: Config) -> None:
     number("gate_in_training", start >= 0, "true, false, or the epoch to start in, counted from 0")
     listed = config.ranks.layers is not None or config.gated_layers == 0
     number("refresh", e.refresh == "full" or listed, "full unless ranks.layers is a list")
-    whitens = e.name.startswith("whitened") or e.name == "learned"
-    number("moments", e.moments == "calibration" or whitens, "calibration with estimator.name=" + e.name)
+    blind = e.name in ("svd", "random")  # to inputs
+    number("moments", e.moments == "calibration" or not blind, "calibration with estimator.name=" + e.name)
 
 
 def _check_training(training: TrainingConfig) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ccsweep.estimator.factors import Factors
-from ccsweep.estimator.fit import Estimator, fit
+from ccsweep.estimator.fit import Estimator, fit, with_thresholds
 from ccsweep.estimator.layer import LayerData
 from ccsweep.estimator.moments import RunningMoments
 
@@ -178,11 +178,16 @@ class ConditionalMLP(nn.Module):
         ]
 
     @torch.no_grad()
-    def refresh(self, layers: Sequence[LayerData] | None = None) -> None:
+    def refresh(self, images: Tensor | None = None, layers: Sequence[LayerData] | None = None) -> None:
         """Recompute the factors.
 
+        Ranks and directions come from what the layers get now; thresholds, layer by layer, from what they
+        get once the layers before them have their new gates.
+
         Args:
-            layers: from :meth:`layer_data`; None is enough for an estimator that looks at no data.
+            images: calibration data (samples, in_features); None is enough for an estimator that looks at
+                no data.
+            layers: from :meth:`layer_data`, where the caller has them already.
 
         Raises:
             UserError: what the estimator asks for cannot be had from the weights and inputs.
@@ -190,19 +195,26 @@ class ConditionalMLP(nn.Module):
         if self.estimator is None:
             return
         gated = [layer for layer in self.hidden if layer.gated]
-        layers = self.layer_data() if layers is None else layers
+        layers = self.layer_data(images) if layers is None else layers
         dense = sum(layer.weight.numel() for layer in self.linears())
         found = fit(layers[: len(gated)], self.estimator, dense, [layer.factors for layer in gated])
         for layer, factors in zip(gated, found, strict=True):
             layer.factors = factors
+        if not self.estimator.thresholds_by_data:
+            return
+        x = layers[0].inputs if images is None else images
+        for layer in gated:
+            weight, bias = layer.weight.T, layer.bias
+            layer.factors = with_thresholds(layer.factors, self.estimator, x, weight, bias)
+            x = layer(x)
 
     @torch.no_grad()
     def _inputs(self, images: Tensor) -> list[Tensor]:
-        """What each hidden layer gets, its earlier layers gated as they are."""
-        was_training = self.training
-        traces = self.eval().trace(images)[1]
-        self.train(was_training)
-        return [trace.inputs for trace in traces]
+        """What each hidden layer gets, the layers before it gated as they are."""
+        seen = [images]
+        for layer in self.hidden[:-1]:
+            seen.append(layer(seen[-1]))
+        return seen
 
     def trace(self, x: Tensor) -> tuple[Tensor, list[Trace]]:
         """Logits (batch, classes) of x (batch, in_features), and what every hidden layer did."""

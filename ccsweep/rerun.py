@@ -38,6 +38,9 @@ MAY_CHANGE = {
 }
 
 
+RANKS = ("ranks.layers", "ranks.energy", "ranks.budget")
+
+
 @dataclass(frozen=True)
 class Earlier:
     """A run of before, with the settings that this command gives it."""
@@ -76,7 +79,13 @@ def find(config: Config, overrides: Sequence[str], by: str) -> Earlier:
             continue
         if not any(key == k or key.startswith(f"{k}.") for k in MAY_CHANGE[by]):
             raise UserError(f"{key}: cannot change with {by}=...; only {', '.join(MAY_CHANGE[by])} can")
+        if key in RANKS:  # what sets the ranks now takes the place of what set them then
+            settings.ranks = {}
         OmegaConf.update(settings, key, OmegaConf.select(given, key), force_add=True)
+    if by == "run":  # nothing is trained that could keep up moments or have factors from before
+        settings.estimator.moments, settings.estimator.refresh = "calibration", "full"
+    if by == "training.resume" and given.tracking.register is None:
+        given.tracking.register = settings.tracking.register  # its end is still to come
     settings.tracking = given.tracking
     merged: Config = OmegaConf.to_object(settings)  # type: ignore[assignment]
     check_values(merged)

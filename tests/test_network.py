@@ -153,10 +153,23 @@ def test_an_estimator_sees_what_the_layers_get_without_dropout() -> None:
 def test_whitened_factors_and_thresholds_come_from_the_images() -> None:
     net, x = network(3), torch.randn(200, 12)
     net.estimator = Estimator("whitened", ranks=(3, 3), energy_loss=0.01)
-    net.refresh(net.layer_data(x))
+    net.refresh(x)
     assert all(layer.shift.unique().numel() > 1 for layer in net.hidden)
     with pytest.raises(UserError, match="the 12x10 layer needs calibration samples; found none"):
         net.refresh()
+
+
+@pytest.mark.parametrize("name", ["svd", "whitened", "whitened-centred", "learned", "random"])
+def test_every_layer_keeps_its_promise_on_the_images_with_all_gates_on(name: str) -> None:
+    net, x = network(3, seed=1), torch.randn(400, 12, generator=torch.Generator().manual_seed(1))
+    net.estimator = Estimator(name, ranks=(3, 3), energy_loss=0.05)
+    net.refresh(x)
+    for trace in net.trace(x)[1]:
+        energy = trace.preactivation.relu().square()
+        assert ((energy * ~trace.gate).sum(0) <= 0.05 * energy.sum(0) + 1e-6).all()
+    net.estimator = Estimator(name, ranks=(3, 3), density=0.2)
+    net.refresh(x)
+    assert densities(net, x) == pytest.approx([0.2, 0.2], abs=0.002)
 
 
 def test_running_moments_belong_to_gated_layers_and_to_checkpoints() -> None:

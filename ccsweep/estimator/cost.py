@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ccsweep.estimator.lowrank import OVERSAMPLING, POWER_ITERATIONS
-
 
 class LayerCost(NamedTuple):
     """What the operation count needs to know of one layer."""
@@ -15,7 +13,7 @@ class LayerCost(NamedTuple):
     """None: no estimator, every unit is computed."""
     density: float = 1.0
     refresh: float = 0.0
-    """Operations of one refresh; see ``refresh_operations``."""
+    """Operations of one refresh; see ``LowRank.operations``."""
 
 
 def svd_operations(inputs: int, units: int) -> float:
@@ -26,32 +24,6 @@ def svd_operations(inputs: int, units: int) -> float:
     """
     m, n = max(inputs, units), min(inputs, units)
     return min(14.0 * m * n**2 + 8.0 * n**3, 6.0 * m * n**2 + 20.0 * n**3)
-
-
-def refresh_operations(inputs: int, units: int, rank: int, method: str, metric: bool) -> float:
-    """Floating-point operations of one refresh of a layer's factors; looking at data is not counted.
-
-    A product of (m, k) and (k, n) counts ``2 m k n``, a QR of (units, k) ``4 units k^2``, symmetric
-    eigenvectors ``9 n^3``: Golub & Van Loan, Matrix Computations (recalled).
-
-    Args:
-        inputs: d.
-        units: h.
-        rank: r.
-        method: ``full``, ``randomised`` or ``warm``; see ``LowRank.factors``.
-        metric: whether errors are measured in a metric on the inputs, as ``whitened`` does.
-    """
-    d, h = float(inputs), float(units)
-    project = 2 * d * h * rank
-    if method == "full":
-        if metric:
-            return 2 * d * d * h + 2 * d * h * h + 9 * h**3 + project
-        return svd_operations(inputs, units)
-    k, times = rank, 1
-    if method == "randomised":
-        k, times = min(rank + OVERSAMPLING, inputs, units), POWER_ITERATIONS + 1
-    once = 4 * d * h * k + (2 * d * d * k if metric else 0.0) + 4 * h * k * k
-    return times * once + project
 
 
 def theoretical_speedup(layers: Sequence[LayerCost], batch: int = 1, refreshes: float = 0.0) -> float:

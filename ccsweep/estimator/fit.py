@@ -1,7 +1,10 @@
-"""From layers and settings to factors: ranks, directions, thresholds."""
+"""From layers and settings to factors: ranks and directions, then thresholds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from ccsweep.errors import UserError
 from ccsweep.estimator import ESTIMATORS
@@ -35,6 +38,11 @@ class Estimator:
     refresh: str = "full"
     """``full``, ``randomised`` or ``warm``; see ``LowRank.factors``."""
 
+    @property
+    def thresholds_by_data(self) -> bool:
+        """Whether thresholds come from calibration data."""
+        return self.energy_loss is not None or self.density is not None
+
 
 def fit(
     layers: Sequence[LayerData],
@@ -42,7 +50,7 @@ def fit(
     dense: int,
     previous: Sequence[Factors] | None = None,
 ) -> list[Factors]:
-    """Factors for each layer.
+    """Factors for each layer; thresholds from data are :func:`with_thresholds`' business.
 
     Args:
         layers: those that get an estimator, in order.
@@ -58,7 +66,7 @@ def fit(
     for i, (layer, rank) in enumerate(zip(layers, _ranks(layers, settings, dense), strict=True)):
         start = previous[i] if previous is not None else None
         factors = estimator.factors(layer, rank, settings.refresh, start)
-        found.append(_with_threshold(factors, layer, settings))
+        found.append(factors._replace(shift=factors.shift - settings.threshold))
     return found
 
 
@@ -75,13 +83,23 @@ def _ranks(layers: Sequence[LayerData], settings: Estimator, dense: int) -> Sequ
     return [energy_rank(estimator.spectrum(layer).values, share) for layer in layers]
 
 
-def _with_threshold(factors: Factors, layer: LayerData, settings: Estimator) -> Factors:
-    if settings.energy_loss is None and settings.density is None:
-        return factors._replace(shift=factors.shift - settings.threshold)
-    scores = factors.scores(layer.inputs, layer.bias)
+def with_thresholds(
+    factors: Factors, settings: Estimator, x: Tensor, weight: Tensor, bias: Tensor
+) -> Factors:
+    """The factors with thresholds from calibration data, where the settings ask for them.
+
+    Args:
+        factors: from :func:`fit`.
+        settings: how.
+        x: (samples, in_features), what the layer gets when the layers before it are gated as they will be.
+        weight: (in_features, units).
+        bias: (units,).
+    """
+    scores = factors.scores(x, bias)
     if settings.energy_loss is not None:
-        threshold = energy_thresholds(scores, layer.preactivation, settings.energy_loss)
-    else:
-        assert settings.density is not None
+        threshold = energy_thresholds(scores, torch.addmm(bias, x, weight), settings.energy_loss)
+    elif settings.density is not None:
         threshold = density_threshold(scores, settings.density)
+    else:
+        return factors
     return factors._replace(shift=factors.shift - threshold)

@@ -54,8 +54,8 @@ class LayerData:
         self._inputs, self._moments = inputs, moments
         self.spectra: dict[str, Spectrum] = {}
         """Full decompositions by estimator name, filled by the estimators."""
-        self._require_finite("weights", self.weight)
-        self._require_finite("biases", self.bias)
+        self.require_finite("weights", self.weight)
+        self.require_finite("biases", self.bias)
 
     def __str__(self) -> str:
         return f"{self.weight.shape[0]}x{self.weight.shape[1]}"
@@ -70,7 +70,7 @@ class LayerData:
         x = self._inputs().detach().float() if self._inputs is not None else None
         if x is None or not len(x):
             raise UserError(f"estimator.calibration: the {self} layer needs calibration samples; found none")
-        self._require_finite("inputs", x)
+        self.require_finite("inputs", x)
         return x
 
     @cached_property
@@ -86,6 +86,12 @@ class LayerData:
         """(samples, units), of the calibration inputs."""
         return torch.addmm(self.bias, self.inputs, self.weight)
 
-    def _require_finite(self, name: str, tensor: Tensor) -> None:
+    @property
+    def source(self) -> str:
+        """The setting that ``moments`` come from."""
+        return "estimator.calibration" if self._moments is None else "estimator.moments=running"
+
+    def require_finite(self, name: str, tensor: Tensor) -> None:
+        """Raise UserError where ``tensor`` is not finite."""
         if not bool(tensor.isfinite().all()):
             raise UserError(f"the {self} layer's {name} hold NaN or infinity; no estimator can be fitted")

@@ -13,6 +13,7 @@ the inputs A. No inverse of C is taken, so a singular one is as good as any othe
 import torch
 from torch import Tensor
 
+from ccsweep.estimator.cost import svd_operations
 from ccsweep.estimator.factors import Factors
 from ccsweep.estimator.layer import LayerData, Spectrum
 
@@ -64,6 +65,24 @@ class LowRank:
         """The best factors that keep ``directions`` (units, rank), whose columns are orthonormal."""
         return Factors(layer.weight @ directions, directions.T.contiguous(), torch.zeros_like(layer.bias))
 
+    def operations(self, inputs: int, units: int, rank: int, method: str) -> float:
+        """Floating-point operations of one call of ``factors``; looking at data is not counted.
+
+        A product of (m, k) and (k, n) counts ``2 m k n``, a QR of (units, k) ``4 units k^2``, symmetric
+        eigenvectors ``9 n^3``: Golub & Van Loan, Matrix Computations (recalled).
+        """
+        d, h = float(inputs), float(units)
+        project = 2 * d * h * rank
+        if method == "full":
+            if self.weighs_inputs:
+                return 2 * d * d * h + 2 * d * h * h + 9 * h**3 + project
+            return svd_operations(inputs, units)
+        k, times = rank, 1
+        if method == "randomised":
+            k, times = min(rank + OVERSAMPLING, inputs, units), POWER_ITERATIONS + 1
+        once = 4 * d * h * k + (2 * d * d * k if self.weighs_inputs else 0.0) + 4 * h * k * k
+        return times * once + project
+
     def check(self, layer: LayerData, rank: int) -> None:
         """Raise UserError where the layer's data cannot give factors of this rank."""
 
@@ -72,7 +91,9 @@ class LowRank:
         if metric is None:
             _, values, right = torch.linalg.svd(layer.weight, full_matrices=False)
             return Spectrum(values, right.T)
-        squares, vectors = torch.linalg.eigh(layer.weight.T @ (metric @ layer.weight))
+        product = layer.weight.T @ (metric @ layer.weight)
+        layer.require_finite("second moments", product)  # weights and inputs may be finite and yet overflow
+        squares, vectors = torch.linalg.eigh(product)
         k = min(layer.weight.shape)  # eigh sorts upwards
         return Spectrum(squares.flip(0)[:k].clamp(min=0).sqrt(), vectors.flip(1)[:, :k])
 

@@ -25,7 +25,7 @@ class Whitened(LowRank):
         """Raise UserError where too few samples were seen to know ``rank`` directions."""
         if (samples := layer.moments.samples) < rank:
             raise UserError(
-                f"estimator.calibration: {self.name} factors of rank {rank} for the {layer} layer need at "
+                f"{layer.source}: {self.name} factors of rank {rank} for the {layer} layer need at "
                 f"least {rank} calibration samples; found {samples}"
             )
 

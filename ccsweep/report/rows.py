@@ -9,6 +9,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 SEED = "training.seed"
+THRESHOLDS = ("threshold", "energy_loss", "target_density")
+"""Keys of a report, null or 0 where the gate is the plain sign."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,12 @@ def _row(group: Sequence[Entry], everywhere: set[str], paper: Mapping[str, float
         density=_by_layer(reports, "density"),
         false_off=_by_layer(reports, "false_off"),
         theoretical_speedup_inference=_mean([r["theoretical_speedup_inference"] for r in reports]),
-        paper=paper.get(ranks),
+        paper=paper.get(ranks) if all(map(_as_in_the_paper, reports)) else None,
     )
+
+
+def _as_in_the_paper(report: dict[str, Any]) -> bool:
+    return report["estimator"] in (None, "svd") and not any(report[name] for name in THRESHOLDS)
 
 
 def _without_seed(entry: Entry) -> list[str]:

@@ -100,6 +100,8 @@ class GridSweeper:
         seeds: int = self.config.seeds
         if seeds == 1:
             return grid
+        if self.config.task != "train":
+            raise UserError(f"seeds={seeds}: repeats training, and task={self.config.task} trains nothing")
         if seeds < 1:
             raise UserError(f"seeds={seeds}: expected 1 or more")
         for override in swept:
@@ -140,8 +142,9 @@ def _draw(uri: str, folder: Path, entries: Sequence[Entry], found: Sequence[Row]
     tests: dict[str, list[float]] = {}
     for row, group in zip(found, grouped(entries), strict=True):
         reports = [entry.report for entry in group if entry.report is not None]
-        logged = [history(uri, report["run_id"], name) for report in reports]
-        if any(logged):
+        reports = [report for report in reports if "epochs" in report]  # an evaluation has one point
+        if reports:
+            logged = [history(uri, report["run_id"], name) for report in reports]
             curves[row.label] = [metrics.get(name, []) for metrics in logged]
             tests[row.label] = [report["test_error"] for report in reports]
     if len(curves) < 2:

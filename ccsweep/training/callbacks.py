@@ -1,7 +1,6 @@
 """What happens around the epochs: refreshing factors, watching the clock, logging."""
 
 import time
-from statistics import fmean
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
@@ -19,7 +18,7 @@ class RefreshFactors(Callback):
 
     At the end of each epoch, just before validation, so that what is validated, saved and tested
     gates with factors of its own weights; and every ``steps`` training steps where given. What the
-    refreshes of an epoch cost, and how stale the factors were just before, goes to the epoch's figures.
+    refreshes of an epoch cost goes to the epoch's figures, and how stale the factors were before the last.
 
     Args:
         images: calibration data (samples, in_features).
@@ -29,45 +28,36 @@ class RefreshFactors(Callback):
     def __init__(self, images: Tensor, steps: int | None = None) -> None:
         self.images = images
         self.steps = steps
-        self.seconds = 0.0
-        self.stale: list[list[tuple[float, float]]] = []
+        self.seconds, self.count = 0.0, 0
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Refresh when the number of steps is due."""
-        if self.steps is not None and trainer.global_step % self.steps == 0:
+        """Refresh when the number of steps is due, unless the epoch ends here: then validation will."""
+        if self.steps is not None and trainer.global_step % self.steps == 0 and not trainer.is_last_batch:
             self._refresh(pl_module)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refresh at the end of the epoch, and hand over the epoch's figures."""
-        self._refresh(pl_module)
         assert isinstance(pl_module, ConditionalModule)
-        figures = {"refresh/seconds": self.seconds, "refresh/count": float(len(self.stale))}
-        for i, layer in enumerate(zip(*self.stale, strict=True), 1):
-            disagreements, angles = zip(*layer, strict=True)
-            figures[f"refresh/layer{i}/sign_disagreement"] = fmean(disagreements)
-            figures[f"refresh/layer{i}/subspace_angle"] = fmean(angles)
-        pl_module.refresh_figures = figures if pl_module.network.estimator is not None else {}
-        self.seconds, self.stale = 0.0, []
+        network = pl_module.network
+        gated = [layer for layer in network.hidden if layer.gated]
+        before = [layer.factors for layer in gated]
+        self._refresh(pl_module)
+        figures = {"refresh/seconds": self.seconds, "refresh/count": float(self.count)}
+        seen = network.layer_data(self.images[:STALENESS_SAMPLES])
+        for i, (old, layer, data) in enumerate(zip(before, gated, seen, strict=False), 1):
+            disagreement = sign_disagreement(old, layer.factors, data.inputs, layer.bias)
+            figures[f"refresh/layer{i}/sign_disagreement"] = disagreement
+            figures[f"refresh/layer{i}/subspace_angle"] = subspace_angle(old, layer.factors)
+        pl_module.refresh_figures = figures if gated else {}
+        self.seconds, self.count = 0.0, 0
 
     def _refresh(self, module: pl.LightningModule) -> None:
         assert isinstance(module, ConditionalModule)
         module.require_finite()  # before NaN weights reach the SVD or a checkpoint
-        network = module.network
-        gated = [layer for layer in network.hidden if layer.gated]
-        before = [layer.factors for layer in gated]
         began = time.perf_counter()
-        network.refresh(network.layer_data(self.images))
+        module.network.refresh(self.images)
         self.seconds += time.perf_counter() - began
-        seen = network.layer_data(self.images[:STALENESS_SAMPLES])
-        self.stale.append(
-            [
-                (
-                    sign_disagreement(old, layer.factors, x.inputs, layer.bias),
-                    subspace_angle(old, layer.factors),
-                )
-                for old, layer, x in zip(before, gated, seen, strict=False)
-            ]
-        )
+        self.count += 1
 
 
 class WallClock(Callback):

@@ -118,9 +118,12 @@ def load_network(network: ConditionalMLP, path: Path, factors: bool = True) -> i
     """
     saved = load(path)
     state = {k.removeprefix("network."): v for k, v in saved["state_dict"].items()}
+    # A network that only predicts keeps up no moments.
+    expected = network.state_dict()
+    state = {k: v for k, v in state.items() if k in expected or ".running." not in k}
     if not factors:
-        own = {k: v for k, v in network.state_dict().items() if k.endswith(_FACTORS)}
-        state = {k: v for k, v in state.items() if not k.endswith(_FACTORS) and ".running." not in k} | own
+        own = {k: v for k, v in expected.items() if k.endswith(_FACTORS)}
+        state = {k: v for k, v in state.items() if not k.endswith(_FACTORS)} | own
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

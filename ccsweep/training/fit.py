@@ -5,6 +5,7 @@ import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import gcd
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,7 +115,9 @@ class Job:
         )
         steps = -(-len(dataset.train.labels) // training.batch_size)
         every = config.estimator.refresh_steps
-        refreshes = 1 / steps + (1 / every if every else 0)
+        refreshes = 1 / steps
+        if every:  # of those that are due at an epoch's last step, the epoch's own takes the place
+            refreshes += 1 / every - gcd(every, steps) / (every * steps)
         self.module = ConditionalModule(
             build_network(config), training, refreshes, config.estimator.gates_in_training
         )
@@ -152,7 +155,7 @@ class Job:
             log.info("no epoch was finished yet: starting from the beginning")
             last = None
         network = self.module.network.to(self.calibration.device)
-        network.refresh(network.layer_data(self.calibration))
+        network.refresh(self.calibration)
         with _interruptible():
             trainer.fit(self.module, datamodule=self.data, ckpt_path=last)
         epoch = checkpoint.load_network(self.module.network, checkpoint.best(self.folder))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ccsweep.config import TrainingConfig
 from ccsweep.errors import UserError
 from ccsweep.estimator import ESTIMATORS
-from ccsweep.estimator.cost import LayerCost, refresh_operations, theoretical_speedup
+from ccsweep.estimator.cost import LayerCost, theoretical_speedup
 from ccsweep.estimator.moments import EVERY
 from ccsweep.estimator.statistics import GateStatistics, count, statistics
 from ccsweep.network import ConditionalMLP
@@ -204,7 +204,7 @@ class ConditionalModule(pl.LightningModule):
             d, h, rank = layer.in_features, layer.out_features, layer.rank
             refresh = 0.0
             if rank is not None and (how := self.network.estimator) is not None:
-                refresh = refresh_operations(d, h, rank, how.refresh, ESTIMATORS[how.name].weighs_inputs)
+                refresh = ESTIMATORS[how.name].operations(d, h, rank, how.refresh)
             yield LayerCost(d, h, rank, shares.density, refresh)
         output = self.network.output
         yield LayerCost(output.in_features, output.out_features)

@@ -18,8 +18,8 @@ _seen: dict[tuple[object, ...], list[LayerData]] = {}
 def refit(job: Job, trained: Config, path: Path, digest: str) -> None:
     """Put a checkpoint's weights into the job's network and fit the network's own estimator to them.
 
-    The layers' inputs are those that the trained network gives itself, gated as it was saved, so they
-    are the same for every estimator that is tried on it.
+    Factors are fitted to the inputs that the trained network gives its layers, gated as it was saved: they
+    are the same for every estimator that is tried on it. Thresholds see the new gates of the layers before.
 
     Args:
         job: whose network gets weights and factors.
@@ -40,4 +40,4 @@ def refit(job: Job, trained: Config, path: Path, digest: str) -> None:
             layer.running = None  # its moments had dropout in them; the calibration images have none
         _seen.clear()
         _seen[key] = saved.layer_data(job.calibration)
-    network.refresh(_seen[key])
+    network.refresh(job.calibration, _seen[key])

@@ -1,13 +1,14 @@
 import pytest
 
-from ccsweep.estimator.cost import LayerCost, refresh_operations, svd_operations, theoretical_speedup
+from ccsweep.estimator import ESTIMATORS
+from ccsweep.estimator.cost import LayerCost, svd_operations, theoretical_speedup
 
 SVHN = [1024, 1500, 700, 400, 200]
 
 
 def svhn(ranks: list[int], density: float, method: str = "full") -> list[LayerCost]:
     return [
-        LayerCost(d, h, r, density, refresh_operations(d, h, r, method, metric=False))
+        LayerCost(d, h, r, density, ESTIMATORS["svd"].operations(d, h, r, method))
         for d, h, r in zip(SVHN, SVHN[1:], ranks, strict=False)
     ]
 
@@ -43,7 +44,7 @@ def test_a_warm_refresh_is_cheapest_and_a_full_one_dearest() -> None:
     ]
     assert costs == sorted(costs)
     # One iteration at rank 75 of the 1024x1500 layer: two products with W and one with Q.
-    assert refresh_operations(1024, 1500, 75, "warm", metric=False) == 6 * 1024 * 1500 * 75 + 4 * 1500 * 75**2
+    assert ESTIMATORS["svd"].operations(1024, 1500, 75, "warm") == 6 * 1024 * 1500 * 75 + 4 * 1500 * 75**2
 
 
 def test_svd_operations_do_not_depend_on_which_side_is_longer() -> None:

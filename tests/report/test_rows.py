@@ -16,6 +16,10 @@ def report(ranks: str, seed: int, test_error: float, **changes: Any) -> dict[str
         "layer_sizes": [64, 32, 16, 10],
         "samples": {"test": 360},
         "ranks": ranks,
+        "estimator": None if ranks == "control" else "svd",
+        "threshold": 0.0,
+        "energy_loss": None,
+        "target_density": None,
         "seed": seed,
         "test_error": test_error,
         "validation_error": test_error + 1,
@@ -97,3 +101,10 @@ def test_when_nothing_differs_the_row_is_named_by_its_ranks() -> None:
 def test_an_evaluated_run_has_its_own_ranks() -> None:
     (row,) = rows([Entry(["task=evaluate", "run=abcdef"], "16-12", report("8-6", 0, 2.0))])
     assert row.settings == {"ranks": "8-6"}
+
+
+@pytest.mark.parametrize("changes", [{"estimator": "whitened"}, {"energy_loss": 0.01}, {"threshold": 0.1}])
+def test_the_papers_values_stand_beside_its_own_estimator_only(changes: dict[str, Any]) -> None:
+    (own,) = rows([entry("16-12", 0, 3.0)], PAPER)
+    (other,) = rows([entry("16-12", 0, 3.0, **changes)], PAPER)
+    assert (own.paper, other.paper) == (2.0, None)

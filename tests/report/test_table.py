@@ -71,6 +71,14 @@ def test_everything_a_reader_needs_is_shown(capsys: pytest.CaptureFixture[str]) 
     ]
 
 
+def test_measured_speedups(capsys: pytest.CaptureFixture[str]) -> None:
+    show(REPORT)
+    assert "measured" not in capsys.readouterr().out
+    show(REPORT | {"measured_speedup_batch1": 2.1, "measured_speedup_batch256": 1.349})
+    line = "measured, 1 thread: 2.10x at batch 1, 1.35x at batch 256 (on the engine, over torch)"
+    assert line in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("settings", "line"),
     [

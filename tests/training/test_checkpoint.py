@@ -41,6 +41,17 @@ def test_another_estimator_keeps_factors_of_its_own(tmp_path: Path) -> None:
     assert other.hidden[0].rank == 0  # not refreshed yet
 
 
+def test_a_network_that_only_predicts_needs_no_running_moments(tmp_path: Path) -> None:
+    network = ConditionalMLP([6, 5, 3], Estimator("whitened", ranks=(2,)), running=True)
+    network.hidden[0].running.update(torch.randn(20, 6))
+    network.refresh()
+    path = saved(network, tmp_path / "best.ckpt")
+    other = ConditionalMLP([6, 5, 3], Estimator("whitened", ranks=(2,)))
+    load_network(other, path)
+    x = torch.randn(7, 6)
+    assert torch.equal(network(x), other(x))
+
+
 def test_another_network_is_refused(tmp_path: Path) -> None:
     path = saved(ConditionalMLP([6, 5, 3]), tmp_path / "best.ckpt")
     with pytest.raises(UserError, match=r"best\.ckpt: holds another network than the config"):
