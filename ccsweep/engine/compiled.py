@@ -1,0 +1,209 @@
+"""A compiled network: a callable that maps inputs to logits by a fixed way for each layer."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from numba.core import event
+from torch import Tensor
+
+from ccsweep.engine import kernels
+from ccsweep.engine.layers import Array
+from ccsweep.engine.layout import DENSE, GATED, TWO_SIDED, Dense, Layout
+from ccsweep.engine.plan import Plan
+from ccsweep.errors import UserError
+
+# Samples from which on torch computes x U.
+PROJECTED = 16
+NOT_PROJECTED = np.empty((0, 0), np.float32)
+
+log = logging.getLogger("ccsweep.engine")
+
+
+class Skipping:
+    """Consecutive layers that skip work: one compiled call, or one for each thread's share of the rows.
+
+    Args:
+        layout: the weights.
+        first: the first layer's number.
+        ways: of these layers, none dense.
+        threads: at most so many work at a time.
+        together: samples that go through a layer together.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        first: int,
+        ways: Sequence[str],
+        threads: int = 1,
+        together: int = kernels.SAMPLES,
+    ) -> None:
+        layers = layout.layers[first : first + len(ways)]
+        self._layout = layout  # the table holds addresses into it
+        self._first, self._ways = first, ways
+        self._table = layout.table(first, ways)
+        self._units, self._together = layers[-1].units, together
+        widest = max(max(layer.inputs, layer.units) for layer in layers)
+        self._numbers = np.arange(widest + 2 * kernels.TILE, dtype=np.int32)
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        # With all inputs in use, x U is a dense product: for a batch torch is the faster one at it.
+        self._u = torch.from_numpy(layout.u(first)) if ways[0] == GATED else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy must not hold addresses into the original's layout.
+        return Skipping, (self._layout, self._first, self._ways, self._threads, self._together)
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, bool]:
+        """Outputs (batch, units) of x (batch, in_features), and whether x was finite."""
+        rows, batch = x.numpy(), x.shape[0]
+        out = np.empty((batch, self._units), np.float32)
+        if self._u is not None and batch >= PROJECTED:
+            with torch_threads(self._threads):
+                projected = torch.mm(x, self._u).numpy()
+        else:
+            projected = NOT_PROJECTED
+        if self._pool is None or batch < 2:
+            return torch.from_numpy(out), self._run(rows, projected, out)
+        share = -(-batch // self._threads)
+        parts = [slice(first, first + share) for first in range(0, batch, share)]
+        done = list(self._pool.map(lambda part: self._run(rows[part], projected[part], out[part]), parts))
+        return torch.from_numpy(out), all(done)
+
+    def _run(self, rows: Array, projected: Array, out: Array) -> bool:
+        return kernels.run(rows, projected, self._numbers, self._table, self._together, out)
+
+
+class Compiled:
+    """Layers with their ways, ready to run.
+
+    Runs of layers that skip work are one compiled call, dense layers are torch's. A row that holds NaN
+    or infinity is computed dense, and gives what dense gives. With several threads each takes its share
+    of the rows, so one row alone is computed by one thread.
+
+    Args:
+        layout: the weights.
+        ways: one of ``WAYS`` for each layer.
+        threads: at most so many work at a time.
+    """
+
+    plan: Plan | None = None
+    """How the ways were found, where they were timed."""
+
+    def __init__(self, layout: Layout, ways: Sequence[str], threads: int = 1) -> None:
+        self.layout, self.ways, self.threads = layout, tuple(ways), threads
+        self.inputs = layout.layers[0].inputs
+        self._dense = [layout.dense(k) for k in range(len(self.ways))]
+        self._gated = any(way in (GATED, TWO_SIDED) for way in self.ways)
+        self._stages: list[list[Dense] | Skipping] = []
+        first = 0
+        for dense, group in groupby(self.ways, lambda way: way == DENSE):
+            last = first + len(list(group))
+            if dense:
+                self._stages.append(self._dense[first:last])
+            else:
+                self._stages.append(Skipping(layout, first, self.ways[first:last], threads))
+            first = last
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Compiled, (self.layout, self.ways, self.threads), {"plan": self.plan}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits (batch, classes), float32, of x (batch, in_features); no gradients are kept.
+
+        Raises:
+            UserError: x is no CPU tensor of floats of this shape.
+        """
+        x = accepted(x, self.inputs)
+        out, finite = self._run(x)
+        if finite:
+            return out
+        good = x.isfinite().all(1)
+        mixed = run_dense(self._dense, x)
+        mixed[good] = self._run(x[good])[0]
+        return mixed
+
+    def _run(self, x: Tensor) -> tuple[Tensor, bool]:
+        """Logits, and whether all inputs were finite, as far as that matters: only gates depend on it."""
+        finite = not self._gated or isinstance(self._stages[0], Skipping) or bool(x.isfinite().all())
+        for stage in self._stages:
+            if isinstance(stage, Skipping):
+                x, same = stage(x)
+                finite = finite and (same or not self._gated)
+            else:
+                with torch_threads(self.threads):
+                    x = run_dense(stage, x)
+        return x, finite
+
+
+def accepted(x: Tensor, inputs: int) -> Tensor:
+    """x as contiguous float32 without gradients; the same tensor where it is that already.
+
+    Raises:
+        UserError: another shape or device, or no floats.
+    """
+    if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != inputs:
+        found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise UserError(f"the engine got {found}: expected a tensor of shape (batch, {inputs})")
+    if not x.is_cpu:
+        raise UserError(f"the engine got a tensor on {x.device}: it runs on the CPU, use x.cpu()")
+    if not x.is_floating_point():
+        raise UserError(f"the engine got {x.dtype}: expected floating point, use x.float()")
+    if x.dtype is torch.float32 and x.is_contiguous() and not x.requires_grad:
+        return x  # asking costs less than converting to what it is already
+    return x.detach().to(torch.float32).contiguous()
+
+
+def run_dense(layers: Sequence[Dense], x: Tensor) -> Tensor:
+    """All units of each layer, by torch."""
+    for layer in layers:
+        x = torch.addmm(layer.bias, x, layer.transposed)
+        if layer.relu:
+            x.relu_()
+    return x
+
+
+@contextmanager
+def torch_threads(wanted: int) -> Iterator[None]:
+    """Torch with so many threads, which is a setting of the whole process."""
+    before = torch.get_num_threads()
+    if before == wanted:
+        yield
+        return
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def warm_up() -> None:
+    """Have the kernels ready: from the cache on disk, or compiled, which is logged."""
+    with event.install_listener("numba:compile", Announce()):
+        x, numbers = np.zeros((1, 1), np.float32), np.zeros(1, np.int32)
+        kernels.run(x[:0], x[:0], numbers, np.zeros((1, kernels.FIELDS), np.int64), 1, x[:0])
+
+
+class Announce(event.Listener):
+    """Logs that kernels are being compiled, once, and how long it took."""
+
+    def __init__(self) -> None:
+        self.started = 0.0
+
+    def on_start(self, event: event.Event) -> None:
+        """Called before a function is compiled."""
+        if not self.started:
+            self.started = time.perf_counter()
+            log.warning("compiling the engine's kernels: takes about 15 s, once: they are kept on disk")
+
+    def on_end(self, event: event.Event) -> None:
+        """Called after a function was compiled."""
+        if event.data["dispatcher"] is kernels.run:
+            log.info("compiled the engine's kernels in %.0f s", time.perf_counter() - self.started)

@@ -1,0 +1,139 @@
+"""Weights in memory, once for each direction in which a kernel goes through them.
+
+Every array starts at a cache line and has rows of whole vectors; the kernels get their addresses.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ccsweep.engine import kernels
+from ccsweep.engine.layers import Array, Gate, Layer
+
+DENSE, INPUT_SPARSE, GATED, TWO_SIDED = WAYS = ("dense", "input-sparse", "gated", "two-sided")
+# Weights that all samples go through together: as much as stays in the cache meanwhile.
+BLOCK_BYTES = 4 * 2**20
+
+
+class Dense(NamedTuple):
+    """A layer for torch."""
+
+    transposed: Tensor
+    """(in_features, units), a view."""
+    bias: Tensor
+    relu: bool
+
+
+class Layout:
+    """The weights of one network, laid out as its ways need them; a copy, which training does not change.
+
+    Args:
+        layers: of the network.
+    """
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._arrays: dict[tuple[int, str], Array] = {}
+        self.layers: list[Layer] = []
+        for k, layer in enumerate(layers):
+            rows = self._keep(k, "units", layer.weight, _vectors(layer.inputs))
+            bias = self._keep(k, "bias", layer.bias[None], _spaced(layer.units))
+            gate = None if layer.gate is None else Gate(*map(np.copy, layer.gate))
+            self.layers.append(Layer(rows[:, : layer.inputs], bias[0, : layer.units], layer.relu, gate))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Layout, (self.layers,)  # laid out anew: copied arrays would not start at a cache line
+
+    @property
+    def bytes(self) -> int:
+        """Memory held."""
+        gates = (part.nbytes for layer in self.layers for part in layer.gate or ())
+        return sum(array.nbytes for array in self._arrays.values()) + sum(gates)
+
+    def dense(self, k: int) -> Dense:
+        """Layer k for torch."""
+        layer = self.layers[k]
+        return Dense(torch.from_numpy(layer.weight).T, torch.from_numpy(layer.bias), layer.relu)
+
+    def table(self, first: int, ways: Sequence[str]) -> Array:
+        """The kernels' table for consecutive layers from ``first``, none of them dense."""
+        table = np.zeros((len(ways), kernels.FIELDS), np.int64)
+        for k, (row, way) in enumerate(zip(table, ways, strict=True), first):
+            layer = self.layers[k]
+            row[kernels.WAY] = WAYS.index(way) - 1
+            row[kernels.INPUTS], row[kernels.UNITS] = layer.inputs, layer.units
+            row[kernels.RELU] = layer.relu
+            row[kernels.BIAS] = _address(self._arrays[k, "bias"])
+            if way == INPUT_SPARSE:
+                rows = self._rows_of_inputs(k)
+                row[kernels.BLOCK] = _block(layer.inputs, rows.shape[1])
+            else:
+                rows = self._arrays[k, "units"]
+                row[kernels.BLOCK] = _block(rows.shape[1], layer.units)
+                self._gate(k, row)
+            row[kernels.ROWS], row[kernels.STRIDE] = _address(rows), rows.shape[1]
+        return table
+
+    def u(self, k: int) -> Array:
+        """The estimator's first factor, (in_features, rank in whole vectors)."""
+        gate = self.layers[k].gate
+        assert gate is not None, "only layers with an estimator run gated"
+        return self._keep(k, "u", gate.u, _vectors(gate.u.shape[1]))
+
+    def _gate(self, k: int, row: Array) -> None:
+        layer = self.layers[k]
+        gate, u = layer.gate, self.u(k)
+        assert gate is not None
+        rank = gate.u.shape[1]
+        v = self._keep(k, "v", gate.v, _spaced(layer.units))
+        # Units that only fill up the last vector are never on.
+        bias = self._keep(
+            k, "gate bias", (layer.bias + gate.shift)[None], _spaced(layer.units), filled_with=-np.inf
+        )
+        row[kernels.U], row[kernels.V], row[kernels.GATE_BIAS] = _address(u), _address(v), _address(bias)
+        row[kernels.RANK], row[kernels.GATE_STRIDE] = rank, _spaced(layer.units)
+
+    def _rows_of_inputs(self, k: int) -> Array:
+        weight = self.layers[k].weight.T
+        return self._keep(k, "inputs", weight, _spaced(weight.shape[1]))
+
+    def _keep(self, k: int, name: str, values: Array, width: int, filled_with: float = 0.0) -> Array:
+        """The array of this name: ``values`` in rows of ``width``, made once."""
+        if (k, name) not in self._arrays:
+            made = _aligned(values.shape[0], width)
+            made[:] = filled_with
+            made[:, : values.shape[1]] = values
+            self._arrays[k, name] = made
+        return self._arrays[k, name]
+
+
+def _vectors(width: int) -> int:
+    return -(-width // kernels.LANES) * kernels.LANES
+
+
+def _spaced(width: int) -> int:
+    """Whole vectors, and an odd number of them where rows are long.
+
+    Rows at a power of two from each other would fall into the same few lines of the cache.
+    """
+    width = _vectors(width)
+    return width + kernels.LANES if width >= 256 and width % (2 * kernels.LANES) == 0 else width
+
+
+def _block(length: int, rows: int) -> int:
+    """How many of ``rows`` weights of ``length`` floats fit the cache: a multiple of a tile."""
+    fitting = BLOCK_BYTES // (4 * max(length, 1)) // kernels.TILE * kernels.TILE
+    return min(max(fitting, kernels.TILE), -(-rows // kernels.TILE) * kernels.TILE)
+
+
+def _aligned(rows: int, width: int) -> Array:
+    line = 64
+    raw = np.empty(rows * width * 4 + line, np.uint8)
+    start = -raw.ctypes.data % line
+    return raw[start : start + rows * width * 4].view(np.float32).reshape(rows, width)
+
+
+def _address(array: Array) -> int:
+    return array.ctypes.data
