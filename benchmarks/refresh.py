@@ -20,7 +20,7 @@ from ccsweep.config import check, root
 from ccsweep.network import ConditionalMLP
 from ccsweep.training.fit import build_network, calibration_images
 
-TURNS = 12
+TURNS = 7
 WAYS = [
     ("svd", "full"),
     ("svd", "randomised"),
@@ -29,7 +29,6 @@ WAYS = [
     ("whitened", "warm"),
     ("whitened", "warm", "estimator.moments=running"),
     ("whitened", "warm", "estimator.energy_loss=0.01"),
-    ("learned", "warm"),
 ]
 
 

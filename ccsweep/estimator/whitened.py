@@ -3,7 +3,6 @@
 from torch import Tensor
 
 from ccsweep.errors import UserError
-from ccsweep.estimator.factors import Factors
 from ccsweep.estimator.layer import LayerData
 from ccsweep.estimator.lowrank import LowRank
 
@@ -43,8 +42,7 @@ class WhitenedCentred(Whitened):
         mean, second, _ = layer.moments
         return second - mean.outer(mean)
 
-    def project(self, layer: LayerData, directions: Tensor) -> Factors:
-        """The best factors that keep ``directions``, exact for the mean input."""
-        u, v, _ = super().project(layer, directions)
+    def constant(self, layer: LayerData, u: Tensor, v: Tensor) -> Tensor:
+        """``m W - m U V``: exact for the mean input."""
         mean = layer.moments.mean
-        return Factors(u, v, mean @ layer.weight - (mean @ u) @ v)
+        return mean @ layer.weight - (mean @ u) @ v
