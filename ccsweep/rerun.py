@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from ccsweep.config import Config, check_values
+from ccsweep.config import Config, RanksConfig, check_values
 from ccsweep.errors import UserError
 from ccsweep.tracking import find_run, resolve_uri
 from ccsweep.tracking.find import run_id_of, store_of
@@ -80,7 +80,7 @@ def find(config: Config, overrides: Sequence[str], by: str) -> Earlier:
         if not any(key == k or key.startswith(f"{k}.") for k in MAY_CHANGE[by]):
             raise UserError(f"{key}: cannot change with {by}=...; only {', '.join(MAY_CHANGE[by])} can")
         if key in RANKS:  # what sets the ranks now takes the place of what set them then
-            settings.ranks = {}
+            settings.ranks = RanksConfig()
         OmegaConf.update(settings, key, OmegaConf.select(given, key), force_add=True)
     if by == "run":  # nothing is trained that could keep up moments or have factors from before
         settings.estimator.moments, settings.estimator.refresh = "calibration", "full"

@@ -40,29 +40,47 @@ def train(config: Config, folder: Path, overrides: list[str]) -> Report:
 
 def evaluate(config: Config, folder: Path, overrides: list[str]) -> Report:
     """Test a trained run again, with the ranks or the estimator that the overrides name."""
+    with _again(config, folder, overrides) as (run, job, dataset):
+        began = time.perf_counter()
+        error = job.validate(run)  # what a study may choose by
+        return _test(run, job, error, None, job.config, folder, dataset, began, resumed=False)
+
+
+def benchmark(config: Config, folder: Path, overrides: list[str]) -> Report:
+    """Time a trained run beside its peers; the overrides may name other ranks or another estimator.
+
+    It looks at the test images, not at their labels.
+    """
+    with _again(config, folder, overrides) as (run, job, dataset):
+        from ccsweep import timing
+
+        return timing.benchmark(run, job, dataset, _network_name(job.config, dataset))
+
+
+TASKS: dict[str, Callable[[Config, Path, list[str]], Report]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "benchmark": benchmark,
+}
+
+
+@contextlib.contextmanager
+def _again(config: Config, folder: Path, overrides: list[str]) -> Iterator[tuple[Run, "Job", "Dataset"]]:
+    """A run that takes up the network of an earlier one, with the estimator that the overrides name."""
     earlier = rerun.find(config, overrides, "run")
     settings = earlier.settings
-    settings.task, settings.run = "evaluate", earlier.run_id or str(earlier.folder)
-    settings.estimator.moments = "calibration"  # nothing runs that could keep moments up
+    settings.task, settings.run = config.task, earlier.run_id or str(earlier.folder)
     with _prepared(settings) as dataset, _started(settings, folder, overrides, dataset) as run:
         from ccsweep.training import checkpoint, posthoc
         from ccsweep.training.fit import Job
 
-        began = time.perf_counter()
         job = Job(settings, dataset, folder)
         saved = checkpoint.best(earlier.folder)
         if rerun.changes_estimator(overrides):
             posthoc.refit(job, earlier.trained, saved, dataset.digest)
         else:
             checkpoint.load_network(job.module.network, saved)
-        error = job.validate(run)  # what a study may choose by
-        return _test(run, job, error, None, settings, folder, dataset, began, resumed=False)
-
-
-TASKS: dict[str, Callable[[Config, Path, list[str]], Report]] = {
-    "train": train,
-    "evaluate": evaluate,
-}
+        yield run, job, dataset
 
 
 def _resume(config: Config, folder: Path, overrides: list[str]) -> Report:
@@ -115,14 +133,19 @@ def _test(
     from ccsweep.tracking.ui import command
 
     tested = job.test(run)
-    found = report.summarise(config, dataset, validation_error, trained, tested) | {
-        "seconds": time.perf_counter() - began,
-        "resumed": resumed,
-        "run_id": run.id,
-        "folder": str(folder),
-        "open_with": command(run.uri),
-    }
-    run.log_artifact(report.write(found, folder))
+    measured = {} if trained is None else _measured(run, job, dataset)
+    found = (
+        report.summarise(config, dataset, validation_error, trained, tested)
+        | measured
+        | {
+            "seconds": time.perf_counter() - began,
+            "resumed": resumed,
+            "run_id": run.id,
+            "folder": str(folder),
+            "open_with": command(run.uri),
+        }
+    )
+    run.log_artifact(report.write(found, folder / "report.json"))
     if trained is not None:
         from ccsweep.report.figures import draw_run
 
@@ -130,6 +153,19 @@ def _test(
         run.log_artifact(draw_run(folder / "figures.png", title, run.history("validation/"), job.spectra()))
     report.show(found)
     return found
+
+
+def _measured(run: Run, job: "Job", dataset: "Dataset") -> dict[str, float]:
+    """Measured speed-ups; a night's training is not thrown away because its timing failed."""
+    from ccsweep import timing
+
+    try:
+        return timing.measure(run, job, dataset)
+    except UserError:
+        raise
+    except Exception:
+        log.exception("the speed-up could not be measured; all other results stand")
+        return {}
 
 
 @contextlib.contextmanager
@@ -206,6 +242,8 @@ def _started(config: Config, folder: Path, overrides: list[str], dataset: "Datas
                 )
                 stack.enter_context(run)
             stack.enter_context(_log_file(folder))
+            if config.tracking.register is not None:
+                run.check_registry(config.tracking.register)
             _describe(run, config, folder, dataset)
             yield run
 
@@ -217,13 +255,18 @@ def _write_settings(config: Config, folder: Path) -> None:
 
 
 def _run_name(config: Config, dataset: "Dataset") -> str:
+    """The network's, after the task if that is not to train it."""
+    again = [] if config.task == "train" else [config.task]
+    return " ".join([*again, _network_name(config, dataset)])
+
+
+def _network_name(config: Config, dataset: "Dataset") -> str:
     """As in ``mnist 50-35-25 svd s0``; a stand-in is named as such."""
     name = dataset.name
     if dataset.stand_in_for is not None:
         name = f"{dataset.name}-for-{dataset.stand_in_for}"
     estimator = [] if config.rank_notation == "control" else [config.estimator.name]
-    evaluated = ["evaluate"] if config.task == "evaluate" else []
-    return " ".join([*evaluated, name, config.rank_notation, *estimator, f"s{config.training.seed}"])
+    return " ".join([name, config.rank_notation, *estimator, f"s{config.training.seed}"])
 
 
 def _describe(run: Run, config: Config, folder: Path, dataset: "Dataset") -> None:

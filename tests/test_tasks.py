@@ -47,6 +47,8 @@ def test_a_run_ends_with_a_table_and_a_report(digits: tuple[User, Any]) -> None:
     assert report["run_id"] in done.stdout
     assert report["folder"] in done.stdout
     assert "python -m ccsweep.tracking.ui" in done.stdout
+    one, many = report["measured_speedup_batch1"], report["measured_speedup_batch256"]
+    assert f"measured, 1 thread: {one:.2f}x at batch 1, {many:.2f}x at batch 256" in done.stdout
     assert "Traceback" not in done.stderr
     assert (Path(report["folder"]) / "figures.png").stat().st_size > 10_000
 
@@ -66,6 +68,8 @@ def test_the_run_is_tracked(digits: tuple[User, Any]) -> None:
     assert {"validation/error", "validation/layer1/density", "train/loss", "test/error"} <= set(
         run.data.metrics
     )
+    assert run.data.metrics["measured_speedup_batch1"] == reports(user)[0]["measured_speedup_batch1"]
+    assert len(run.outputs.model_outputs) == 1
     (data,) = run.inputs.dataset_inputs
     assert data.dataset.name == "digits"
     assert data.dataset.digest == reports(user)[0]["data_digest"]

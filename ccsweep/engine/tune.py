@@ -35,6 +35,7 @@ def compile(
     threads: int | None = None,
     engine: str | Sequence[str] = "auto",
     max_disagreement: float = 0.01,
+    seconds: float | None = None,
 ) -> Compiled:
     """The network as a callable that skips work, by the fastest plan that keeps its answers.
 
@@ -50,6 +51,8 @@ def compile(
         engine: ``auto``, or what to force: ``dense``; ``exact``, all layers input-sparse; ``gated``, all
             gates in use; or one way for each layer, such as a stored plan's ``ways``.
         max_disagreement: share of calibration predictions that ``auto`` may change by leaving gates out.
+        seconds: for each race between ways, of which there is one a layer and one or two of the whole;
+            None means 0.3.
 
     Returns:
         The callable; its ``plan`` prints as a table and saves as JSON.
@@ -65,7 +68,7 @@ def compile(
         raise UserError(f"engine={engine} is unknown: use one of {known}, or a way per layer")
     if batch_size < 1 or threads < 1:
         raise UserError(f"batch_size={batch_size}, threads={threads}: expected 1 or more")
-    tuner = Tuner(Layout(layers), inputs, batch_size, threads)
+    tuner = Tuner(Layout(layers), inputs, batch_size, threads, seconds=seconds)
     ways, plan = tuner.plan(engine, max_disagreement)
     kept = [
         layer if way in (GATED, TWO_SIDED) else layer._replace(gate=None)
@@ -98,12 +101,20 @@ class Tuner:
         batch_size: samples of a call.
         threads: of a call.
         gated: whether the answers to keep are those with all gates in use, or with none.
+        seconds: for each race; None means ``SECONDS``.
     """
 
     def __init__(
-        self, layout: Layout, inputs: Tensor, batch_size: int, threads: int, gated: bool = True
+        self,
+        layout: Layout,
+        inputs: Tensor,
+        batch_size: int,
+        threads: int,
+        gated: bool = True,
+        seconds: float | None = None,
     ) -> None:
         warm_up()
+        self._seconds = SECONDS if seconds is None else seconds
         self.layout, self.batch_size, self.threads = layout, batch_size, threads
         self.layers = layout.layers
         self.inputs = inputs
@@ -122,7 +133,7 @@ class Tuner:
             candidates = {ways: self._disagreement(ways) for ways in self._candidates(alone)}
             kept = {ways for ways, share in candidates.items() if share <= max_disagreement}
             compiled = {ways: Compiled(self.layout, ways, self.threads) for ways in kept | {dense}}
-            times = _medians({ways: self._runs(c) for ways, c in compiled.items()}, 2 * SECONDS)
+            times = _medians({ways: self._runs(c) for ways, c in compiled.items()}, 2 * self._seconds)
             best = min(kept, key=lambda ways: times[ways])
             if dense in kept and times[best] * MARGIN > times[dense]:
                 best = dense
@@ -133,7 +144,7 @@ class Tuner:
         else:
             best = self._forced(engine, alone)
             compiled = {ways: Compiled(self.layout, ways, self.threads) for ways in {best, dense}}
-            times = _medians({ways: self._runs(c) for ways, c in compiled.items()}, SECONDS)
+            times = _medians({ways: self._runs(c) for ways, c in compiled.items()}, self._seconds)
 
         def made(network: Compiled) -> Plan:
             return Plan(
@@ -183,7 +194,7 @@ class Tuner:
         """Microseconds of a layer alone, per batch, for each way it can be run."""
         layer = self.layers[k]
         possible = WAYS if layer.gate is not None else WAYS[:2]
-        times = _medians({way: self._alone(k, way) for way in possible}, SECONDS)
+        times = _medians({way: self._alone(k, way) for way in possible}, self._seconds)
         # A dense layer is a call of its own in a network too; the others are timed without the call.
         return {way: took if way == DENSE else took / self._repeats for way, took in times.items()}
 

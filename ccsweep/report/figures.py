@@ -1,28 +1,19 @@
-"""Pictures of a run and of a multirun, each one PNG of 1200 pixels' width.
-
-Drawn on figures of their own, without pyplot and its global state. The colours are Okabe and Ito's,
-which colour-blind readers tell apart; markers and line styles say the same again in a grey print.
-"""
+"""Pictures of a run and of a multirun, each one PNG."""
 
 import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Literal
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
+
+from ccsweep.report.canvas import describe, legend, logarithmic, new_figure, plot, save, say, style
 
 Curve = Sequence[tuple[int, float]]
 """(epoch, value) in order of epochs."""
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LOG_FROM = 3  # a logarithmic axis if the largest value is this many times the smallest
 _SPECTRUM_FLOOR = 1e-3  # what is smaller, beside the largest, is nothing to a low rank
 
@@ -46,37 +37,37 @@ def draw_run(
     Returns:
         ``path``.
     """
-    figure = _figure(title, height=7.5)
+    figure = new_figure(title, height=7.5)
     (errors, gates), (densities, singular) = figure.subplots(2, 2)
     error = history.get("validation/error", ())
     agreement, density = _of_layers(history, "sign_agreement"), _of_layers(history, "density")
 
-    _describe(errors, "Validation error" + _best(error), "epoch", "error, %")
-    _plot(errors, error, color="black", marker="o")
+    describe(errors, "Validation error" + _best(error), "epoch", "error, %")
+    plot(errors, error, color="black", marker="o")
     _scale(errors, [value for _, value in error])
-    _describe(gates, "Gate sign error on validation data", "epoch", "units guessed wrong, %")
+    describe(gates, "Gate sign error on validation data", "epoch", "units guessed wrong, %")
     for layer, curve in agreement.items():
-        _plot(gates, [(epoch, 100 * (1 - share)) for epoch, share in curve], **_style(layer))
-    _describe(densities, "Density: computed (solid), positive (dashed)", "epoch", "share of units, %")
+        plot(gates, [(epoch, 100 * (1 - share)) for epoch, share in curve], **style(layer))
+    describe(densities, "Density: computed (solid), positive (dashed)", "epoch", "share of units, %")
     for layer, curve in density.items():
-        _plot(densities, [(epoch, 100 * share) for epoch, share in curve], **_style(layer))
+        plot(densities, [(epoch, 100 * share) for epoch, share in curve], **style(layer))
     for layer, curve in _of_layers(history, "true_density").items():
         hollow = {"linestyle": "--", "markerfacecolor": "white"}
-        _plot(densities, [(epoch, 100 * share) for epoch, share in curve], **_style(layer), **hollow)
+        plot(densities, [(epoch, 100 * share) for epoch, share in curve], **style(layer), **hollow)
     for axes in (gates, densities):
         highest = max((y for line in axes.lines for y in line.get_ydata()), default=0)
         axes.set_ylim(0, 1.08 * highest or 100)
-    _describe(singular, "Spectra of the weights, the rank marked", "index", "singular value / largest")
+    describe(singular, "Spectra of the weights, the rank marked", "index", "singular value / largest")
     _draw_spectra(singular, [(values, rank) for _, values, rank in spectra])
 
     for axes in (errors, gates, densities, singular):
         if not axes.lines:
-            _say(axes, "no estimator, no gate" if axes is gates and density else "none logged")
+            say(axes, "no estimator, no gate" if axes is gates and density else "none logged")
 
     names = [f"{name}, rank {rank}" if rank else name for name, _, rank in spectra]
     names = names or [f"layer {layer + 1}" for layer in density]
-    _legend(figure, names, loc="outside lower center", ncols=max(1, len(names)))
-    return _save(figure, path)
+    legend(figure, names, loc="outside lower center", ncols=max(1, len(names)))
+    return save(figure, path)
 
 
 def draw_rows(
@@ -96,81 +87,34 @@ def draw_rows(
     Returns:
         ``path``.
     """
-    figure = _figure(title, height=max(6, 1 + 0.25 * len(curves)))
+    figure = new_figure(title, height=max(6, 1 + 0.25 * len(curves)))
     epochs, end = figure.subplots(1, 2, sharey=True, width_ratios=(4, 1))
     several = any(len(seeds) > 1 for seeds in curves.values())
     thick, sd = (" (thick: mean over seeds)", " ± sd") if several else ("", "")
-    _describe(epochs, f"Validation error{thick}", "epoch", "error, %")
-    _describe(end, f"Test error{sd}", "", "")
+    describe(epochs, f"Validation error{thick}", "epoch", "error, %")
+    describe(end, f"Test error{sd}", "", "")
     for i, (row, seeds) in enumerate(curves.items()):
         if len(seeds) > 1:
             for curve in seeds:
-                _plot(epochs, curve, color=_style(i)["color"], linewidth=0.7, alpha=0.45)
-        _plot(epochs, _mean(seeds), **_style(i), linewidth=2)
+                plot(epochs, curve, color=style(i)["color"], linewidth=0.7, alpha=0.45)
+        plot(epochs, _mean(seeds), **style(i), linewidth=2)
         if errors := tests[row]:
             spread = stdev(errors) if len(errors) > 1 else None
-            end.errorbar(i, fmean(errors), yerr=spread, **_style(i), capsize=4, linestyle="none")
+            end.errorbar(i, fmean(errors), yerr=spread, **style(i), capsize=4, linestyle="none")
     end.set_xlim(-0.7, len(curves) - 0.3)
     end.xaxis.set_major_locator(NullLocator())
     end.tick_params(axis="y", left=False, which="both")
     validation = (error for curve in chain(*curves.values()) for _, error in curve)
     _scale(epochs, [*validation, *chain(*tests.values())])
-    _legend(figure, list(curves), loc="outside right center", ncols=1)
-    return _save(figure, path)
-
-
-def _figure(title: str, height: float) -> Figure:
-    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.02, hspace=0.02)  # pads in inches
-    figure = Figure(figsize=(10, height), dpi=120, layout=layout)
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=13, fontweight="bold")
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, format="png")
-    return partial.replace(path)
-
-
-def _describe(axes: Axes, title: str, x: str, y: str) -> None:
-    axes.set_title(title, fontsize=11, loc="left")
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-
-
-def _style(index: int) -> dict[str, Any]:
-    """A colour and a marker: the first seven differ in both, the first 49 in one of the two."""
-    turn, place = divmod(index, len(_COLOURS))
-    return {"color": _COLOURS[place], "marker": _MARKERS[(place + turn) % len(_MARKERS)]}
+    legend(figure, list(curves), loc="outside right center", ncols=1)
+    return save(figure, path)
 
 
 def _scale(axes: Axes, errors: Sequence[float]) -> None:
     """Make the y axis logarithmic where the first epochs would press the last ones together."""
     if errors and min(errors) > 0 and max(errors) >= _LOG_FROM * min(errors):
-        _logarithmic(axes, "y", (1, 1.5, 2, 3, 5, 7))
+        logarithmic(axes, "y", (1, 1.5, 2, 3, 5, 7))
         axes.set_ylabel(f"{axes.get_ylabel()} (logarithmic)")
-
-
-def _logarithmic(axes: Axes, which: Literal["x", "y"], ticks: Sequence[float]) -> None:
-    """A logarithmic axis whose ticks are plain numbers, ``ticks`` of them in a decade."""
-    axes.set(**{f"{which}scale": "log"})
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(subs=ticks))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _plot(axes: Axes, curve: Curve, **style: Any) -> None:
-    if not curve:
-        return
-    every = max(1, len(curve) // 12)  # so many markers that the line still shows
-    settings = {"markersize": 4.5, "linewidth": 1.5, "markevery": every} | style
-    axes.plot([x for x, _ in curve], [y for _, y in curve], **settings)
 
 
 def _best(curve: Curve) -> str:
@@ -186,13 +130,13 @@ def _draw_spectra(axes: Axes, spectra: Sequence[tuple[Sequence[float], int | Non
         if not values or values[0] <= 0:
             continue
         curve = [(i, v / values[0]) for i, v in enumerate(values, 1) if v >= _SPECTRUM_FLOOR * values[0]]
-        colour = _style(layer)["color"]
-        _plot(axes, curve, color=colour)
+        colour = style(layer)["color"]
+        plot(axes, curve, color=colour)
         if rank is not None and rank <= len(curve):
-            _plot(axes, [curve[rank - 1]], **_style(layer) | {"markersize": 8}, markeredgecolor="white")
+            plot(axes, [curve[rank - 1]], **style(layer) | {"markersize": 8}, markeredgecolor="white")
     if axes.lines:
-        _logarithmic(axes, "x", (1, 2, 5))
-        _logarithmic(axes, "y", (1, 2, 5))
+        logarithmic(axes, "x", (1, 2, 5))
+        logarithmic(axes, "y", (1, 2, 5))
 
 
 def _of_layers(history: Mapping[str, Curve], name: str) -> dict[int, Curve]:
@@ -209,14 +153,3 @@ def _mean(seeds: Sequence[Curve]) -> Curve:
     by_epoch = [dict(curve) for curve in seeds]
     shared = sorted(set.intersection(*map(set, by_epoch))) if by_epoch else []
     return [(epoch, fmean(curve[epoch] for curve in by_epoch)) for epoch in shared]
-
-
-def _say(axes: Axes, text: str) -> None:
-    axes.set(xticks=[], yticks=[])
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, color="0.4", horizontalalignment="center")
-
-
-def _legend(figure: Figure, names: Sequence[str], **place: Any) -> None:
-    lines = [Line2D([], [], markersize=6, label=name, **_style(i)) for i, name in enumerate(names)]
-    if lines:
-        figure.legend(handles=lines, frameon=False, **place)

@@ -26,19 +26,7 @@ def summarise(
     the test images alone gives, ``sqrt(p (1 - p) / n)``; it says nothing of other seeds.
     """
     share, samples = tested.error / 100, len(dataset.test.labels)
-    report: dict[str, Any] = {
-        "task": config.task,
-        "data": dataset.label,
-        "data_digest": dataset.digest,
-        "stand_in_for": dataset.stand_in_for,
-        "notes": list(dataset.notes),
-        "layer_sizes": config.layer_sizes,
-        "ranks": config.rank_notation,
-        "estimator": None if config.rank_notation == "control" else config.estimator.name,
-        "threshold": config.estimator.threshold,
-        "energy_loss": config.estimator.energy_loss,
-        "target_density": config.estimator.density,
-        "seed": config.training.seed,
+    report = describe(config, dataset) | {
         "validation_error": validation_error,
         "test_error": tested.error,
         "test_error_deviation": 100 * sqrt(share * (1 - share) / samples),
@@ -59,8 +47,25 @@ def summarise(
     return report
 
 
-def write(report: dict[str, Any], folder: Path) -> Path:
-    """Write ``report.json`` into the run's folder; returns its path."""
-    path = folder / "report.json"
+def describe(config: Config, dataset: "Dataset") -> dict[str, Any]:
+    """What a report is about: data, network and estimator."""
+    return {
+        "task": config.task,
+        "data": dataset.label,
+        "data_digest": dataset.digest,
+        "stand_in_for": dataset.stand_in_for,
+        "notes": list(dataset.notes),
+        "layer_sizes": config.layer_sizes,
+        "ranks": config.rank_notation,
+        "estimator": None if config.rank_notation == "control" else config.estimator.name,
+        "threshold": config.estimator.threshold,
+        "energy_loss": config.estimator.energy_loss,
+        "target_density": config.estimator.density,
+        "seed": config.training.seed,
+    }
+
+
+def write(report: dict[str, Any], path: Path) -> Path:
+    """Write a report; returns ``path``."""
     write_text(path, json.dumps(report, indent=2) + "\n")
     return path

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-_THRESHOLDS = ("threshold", "energy_loss", "target_density")
+from ccsweep.report.rows import THRESHOLDS
 
 
 def show(report: dict[str, Any]) -> None:
@@ -15,10 +15,7 @@ def show(report: dict[str, Any]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=100)
-    sizes = "-".join(map(str, report["layer_sizes"]))
-    console.print(f"\n[bold]{escape(report['data'])}[/]  {sizes}  {_estimator(report)}")
-    for note in report["notes"]:
-        console.print(f"[yellow]note: {escape(note)}[/]")
+    heading(console, report)
     console.print(
         f"test error [bold]{report['test_error']:.2f} %[/] ± {report['test_error_deviation']:.2f}"
         f"  (n = {report['samples']['test']:,}, seed {report['seed']}; ± from sampling alone)"
@@ -32,10 +29,27 @@ def show(report: dict[str, Any]) -> None:
         f"theoretical speed-up of a forward pass: {report['theoretical_speedup_inference']:.2f}x,"
         f" {report['theoretical_speedup']:.2f}x with training's refreshes (counted, not timed)"
     )
+    if measured := _measured(report):
+        console.print(f"measured, 1 thread: {measured} (on the engine, over torch)")
     since = " since it was resumed" if report["resumed"] else ""
     console.print(f"took {report['seconds']:.0f} s{since}")
     for name, text in (("run", "run_id"), ("folder", "folder"), ("compare", "open_with")):
         console.print(f"{name:8}{escape(report[text])}", soft_wrap=True)
+
+
+def heading(console: Console, report: dict[str, Any]) -> None:
+    """Print what a report is about."""
+    sizes = "-".join(map(str, report["layer_sizes"]))
+    console.print(f"\n[bold]{escape(report['data'])}[/]  {sizes}  {_estimator(report)}")
+    for note in report["notes"]:
+        console.print(f"[yellow]note: {escape(note)}[/]")
+
+
+def _measured(report: dict[str, Any]) -> str:
+    """As in ``2.10x at batch 1, 1.31x at batch 256``; empty for a run that measured nothing."""
+    start = "measured_speedup_batch"
+    sizes = [key.removeprefix(start) for key in report if key.startswith(start)]
+    return ", ".join(f"{report[start + size]:.2f}x at batch {size}" for size in sizes)
 
 
 def _estimator(report: dict[str, Any]) -> str:
@@ -44,7 +58,7 @@ def _estimator(report: dict[str, Any]) -> str:
     if report["estimator"] not in (None, "svd"):
         words.append(report["estimator"])
     if report["estimator"] is not None:
-        words += [f"{key.replace('_', ' ')} {report[key]:g}" for key in _THRESHOLDS if report[key]]
+        words += [f"{key.replace('_', ' ')} {report[key]:g}" for key in THRESHOLDS if report[key]]
     return ", ".join(words)
 
 

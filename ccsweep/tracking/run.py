@@ -19,6 +19,7 @@ from ccsweep.tracking.experiment import experiment_id
 from ccsweep.tracking.find import FOLDER_TAG, stored_run, write_run_file
 from ccsweep.tracking.history import history
 from ccsweep.tracking.mask import mask
+from ccsweep.tracking.model import check_registry, log_model, register
 from ccsweep.tracking.monitor import Monitor, start_monitor
 from ccsweep.tracking.outcome import Status, describe, status_after
 from ccsweep.tracking.params import PARAM_LIMIT, TAG_LIMIT, flatten, loggable
@@ -26,6 +27,7 @@ from ccsweep.tracking.provenance import code_tags
 from ccsweep.tracking.store import prepare
 
 if TYPE_CHECKING:
+    import numpy as np
     from mlflow import MlflowClient
 
 ERROR_TAG = "ccsweep.error"
@@ -160,6 +162,22 @@ class Run:
         for file, place in placed(path, folder):
             with store_errors(self.uri), without_passwords(file) as shown:
                 self._client.log_artifact(self.id, str(shown), place)
+
+    def log_model(
+        self, name: str, *, loader: str, data: Path, example: "np.ndarray", answers: "np.ndarray"
+    ) -> str:
+        """Log a trained network as an MLflow model; returns its id. See ``model.log_model``."""
+        return log_model(
+            self._client, self.uri, self.id, name, loader=loader, data=data, example=example, answers=answers
+        )
+
+    def check_registry(self, name: str) -> None:
+        """Raise UserError if the store's registry would not take a model of this name."""
+        check_registry(self._client, self.uri, name)
+
+    def register(self, model_id: str, name: str) -> int:
+        """Put a logged model into the store's registry; returns the number of the version."""
+        return register(self._client, self.uri, self.id, model_id, name)
 
     def log_text(self, text: str, file: str) -> None:
         """Write ``text`` to the artifact ``file``, for example ``"report/table.md"``."""

@@ -1,0 +1,93 @@
+"""A trained network in a file of its own, which MLflow loads and serves on the engine.
+
+The file holds weights and plans, and no code: MLflow is told this module's name as the loader, so
+ccsweep has to be installed where a model is loaded.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ccsweep.engine.compiled import Compiled, warm_up
+from ccsweep.engine.layers import Gate, Layer, layers_of
+from ccsweep.engine.layout import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, Layout
+from ccsweep.engine.plan import LayerPlan, Plan
+from ccsweep.network import ConditionalMLP
+
+Ways = Sequence[str]
+
+
+def faithful(plan: Plan) -> list[str]:
+    """The fastest ways that keep every gate in use, so that the answers are the network's own.
+
+    ``auto`` may leave a gate out, which computes more units and so gives other logits; a model whose
+    test error was reported has to give the logits that the error is of.
+    """
+
+    def fastest(layer: LayerPlan) -> str:
+        ways = (DENSE, INPUT_SPARSE) if layer.rank is None else (GATED, TWO_SIDED)
+        return min(ways, key=lambda way: layer.microseconds[way])
+
+    return [fastest(layer) for layer in plan.layers]
+
+
+def save(path: Path, network: ConditionalMLP, ways: Mapping[int, Ways]) -> None:
+    """Write a network and its ways, by the batch size that they are fast at."""
+    layers = [
+        {
+            "weight": _tensor(weight),
+            "bias": _tensor(bias),
+            "relu": relu,
+            "gate": gate and [*map(_tensor, gate)],
+        }
+        for weight, bias, relu, gate in layers_of(network)
+    ]
+    torch.save({"layers": layers, "ways": {size: list(each) for size, each in ways.items()}}, path)
+
+
+class Served:
+    """What MLflow calls.
+
+    Args:
+        layers: of the network.
+        ways: of these layers, by batch size.
+    """
+
+    def __init__(self, layers: Sequence[Layer], ways: Mapping[int, Ways]) -> None:
+        warm_up()
+        layout = Layout(layers)
+        # One thread each: a server answers several requests at a time.
+        self._compiled = {size: Compiled(layout, each) for size, each in ways.items()}
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> np.ndarray:
+        """Logits (batch, classes) of inputs (batch, in_features), an array or a data frame."""
+        # A copy: what a data frame gives may not be writable, which torch wants.
+        x = torch.from_numpy(np.array(model_input, np.float32, order="C"))
+        return self._at(len(x))(x).numpy()
+
+    def _at(self, batch: int) -> Compiled:
+        """What was planned for the size nearest to this one, as a ratio."""
+        return self._compiled[min(self._compiled, key=lambda size: abs(log(max(batch, 1) / size)))]
+
+
+def load(path: str | Path) -> Served:
+    """Read what ``save`` wrote; nothing in it is ever executed."""
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    return Served([_layer(**layer) for layer in saved["layers"]], saved["ways"])
+
+
+_load_pyfunc = load  # the name that MLflow calls
+
+
+def _layer(weight: Tensor, bias: Tensor, relu: bool, gate: list[Tensor] | None) -> Layer:
+    found = None if gate is None else Gate(*(part.numpy() for part in gate))
+    return Layer(weight.numpy(), bias.numpy(), relu, found)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array)
