@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("ccsweep", deadline=None)  # a busy machine is slow, not wrong
+settings.load_profile("ccsweep")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("CCSWEEP_SHARED_DATA", ROOT.parent / "shared" / "data"))

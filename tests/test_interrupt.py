@@ -10,6 +10,7 @@ from ccsweep import interrupt
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started deaf to it
     interrupt.install()
     yield
     for number, handler in before.items():

@@ -28,7 +28,7 @@ def densities(net: ConditionalMLP, x: torch.Tensor) -> list[float]:
     return [t.gate.float().mean().item() for t in traces]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 9999), st.integers(0, 5))
 def test_full_rank_gives_the_ungated_output(seed: int, batch: int) -> None:
     torch.manual_seed(seed + 1)
@@ -40,7 +40,7 @@ def test_full_rank_gives_the_ungated_output(seed: int, batch: int) -> None:
     torch.testing.assert_close(gated(x), control(x), rtol=0, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 9999), st.integers(1, 8), st.floats(-3, 3), st.floats(0, 3))
 def test_density_falls_as_the_threshold_rises(seed: int, rank: int, low: float, more: float) -> None:
     x = torch.randn(64, 12, generator=torch.Generator().manual_seed(seed))

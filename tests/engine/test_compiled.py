@@ -46,7 +46,7 @@ def assert_same(found: torch.Tensor, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4 * scale)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(
     sizes=st.lists(SIZES, min_size=2, max_size=4),
     rank=st.sampled_from([0, 1, 5, 16, 20]),

@@ -14,7 +14,7 @@ sizes = st.integers(1, 24)
 estimators = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS.keys())
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sizes, sizes, st.integers(0, 999), st.sampled_from(["svd", "whitened", "whitened-centred"]))
 def test_full_rank_gives_the_preactivations_back(inputs: int, units: int, seed: int, name: str) -> None:
     layer = make(inputs, units, seed=seed)
@@ -27,7 +27,7 @@ def test_full_rank_gives_the_preactivations_back(inputs: int, units: int, seed: 
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(sizes, sizes, st.integers(0, 999), st.data())
 def test_the_svd_leaves_out_least_of_the_weights(inputs: int, units: int, seed: int, data) -> None:
     """Eckart and Young: no rank-r factors do better than the singular values left out."""
@@ -44,7 +44,7 @@ def preactivation_error(
     return (layer.inputs @ (u @ v - layer.weight) + shift).square().mean()
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(st.integers(2, 10), st.integers(2, 10), st.integers(0, 999), st.booleans(), st.data())
 def test_gradient_descent_finds_no_better_factors_than_whitened_ones(
     inputs: int, units: int, seed: int, centred: bool, data
@@ -73,7 +73,7 @@ def test_gradient_descent_finds_no_better_factors_than_whitened_ones(
     assert preactivation_error(layer, *found) >= ours * (1 - 1e-3) - 1e-6
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(2, 16), st.integers(2, 16), st.integers(0, 999), st.data())
 def test_with_white_inputs_whitened_is_the_svd(inputs: int, units: int, seed: int, data) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -182,7 +182,7 @@ def test_too_few_calibration_samples(name: str) -> None:
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(sizes, sizes, st.integers(0, 999), st.floats(0.01, 1.0))
 def test_energy_rank_is_enough_and_no_more(inputs: int, units: int, seed: int, share: float) -> None:
     values = torch.linalg.svdvals(make(inputs, units, seed=seed).weight).double()

@@ -21,7 +21,7 @@ def lost(scores: torch.Tensor, preactivation: torch.Tensor, threshold: torch.Ten
     return (energy * (scores <= threshold)).sum(0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 999), shares, st.booleans())
 def test_no_unit_loses_more_than_its_share_and_none_could_lose_more(
     samples: int, units: int, seed: int, share: float, ties: bool
@@ -42,7 +42,7 @@ def test_a_unit_that_is_never_positive_is_never_computed() -> None:
     assert 3.0 < threshold < 3.01
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 999), st.floats(0.001, 1.0), st.booleans())
 def test_the_density_is_met(samples: int, units: int, seed: int, density: float, ties: bool) -> None:
     scores, _ = drawn(samples, units, seed, ties)
@@ -57,7 +57,7 @@ def test_the_density_is_met(samples: int, units: int, seed: int, density: float,
         assert abs(computed - wanted) <= abs(possible - wanted)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(2, 300), st.integers(0, 999), shares)
 def test_no_rounding_moves_a_sample_to_the_other_side(samples: int, seed: int, share: float) -> None:
     """Also where every sample is there twice, so that both sides hold one that is just as close."""
