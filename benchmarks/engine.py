@@ -26,7 +26,7 @@ from ccsweep import engine
 from ccsweep.data import load
 from ccsweep.engine.race import race
 from ccsweep.estimator.factors import Factors
-from ccsweep.estimator.fit import Estimator
+from ccsweep.estimator.fit import EstimatorSettings
 from ccsweep.network import ConditionalMLP
 
 # sizes, rank of the first layer's estimator, epochs, learning rate, L1, bias of the first layer
@@ -42,7 +42,7 @@ def train(name: str, directory: str, folder: Path) -> tuple[ConditionalMLP, Tens
     sizes, rank, epochs, rate, penalty, bias = NETWORKS[name]
     data = load(name, directory=directory, verify=False)
     torch.manual_seed(0)
-    estimator = Estimator("whitened", ranks=(rank,))
+    estimator = EstimatorSettings("whitened", ranks=(rank,))
     network = ConditionalMLP(sizes, estimator, gated_layers=1, dropout_input=0.2, dropout_hidden=0.5)
     file = folder / f"{name}.pt"
     if file.exists():
@@ -86,7 +86,7 @@ def train(name: str, directory: str, folder: Path) -> tuple[ConditionalMLP, Tens
 def wide() -> tuple[ConditionalMLP, Tensor, Tensor]:
     """One 4096x16384 layer of rank 100 and its biases such that 10 % of units are positive; random inputs."""
     torch.manual_seed(0)
-    network = ConditionalMLP([4096, 16384, 1], Estimator("svd", ranks=(100,)))
+    network = ConditionalMLP([4096, 16384, 1], EstimatorSettings("svd", ranks=(100,)))
     hidden = network.hidden[0]
     x = torch.randn(600, 4096)
     with torch.no_grad():

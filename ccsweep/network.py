@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ccsweep.estimator.factors import Factors
-from ccsweep.estimator.fit import Estimator, fit, with_thresholds
+from ccsweep.estimator.fit import EstimatorSettings, fit, with_thresholds
 from ccsweep.estimator.layer import LayerData
 from ccsweep.estimator.moments import RunningMoments
 
@@ -124,7 +124,7 @@ class ConditionalMLP(nn.Module):
     def __init__(
         self,
         sizes: Sequence[int],
-        estimator: Estimator | None = None,
+        estimator: EstimatorSettings | None = None,
         gated_layers: int | None = None,
         running: bool = False,
         dropout_input: float = 0.0,

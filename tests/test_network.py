@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccsweep.errors import UserError
-from ccsweep.estimator.fit import Estimator
+from ccsweep.estimator.fit import EstimatorSettings
 from ccsweep.network import ConditionalLinear, ConditionalMLP
 
 
@@ -15,7 +15,7 @@ def network(rank: int | None, threshold: float = 0.0, seed: int = 0, **options: 
     estimator = (
         None
         if rank is None
-        else Estimator(ranks=(rank,) * options.get("gated_layers", 2), threshold=threshold)
+        else EstimatorSettings(ranks=(rank,) * options.get("gated_layers", 2), threshold=threshold)
     )
     net = ConditionalMLP([12, 10, 8, 4], estimator, **options)
     net.initialise(weight_std=0.5, bias=0.1)
@@ -34,7 +34,7 @@ def test_full_rank_gives_the_ungated_output(seed: int, batch: int) -> None:
     torch.manual_seed(seed + 1)
     x = torch.randn(batch, 12)
     gated, control = network(8, seed=seed), network(None, seed=seed)
-    gated.estimator = Estimator(ranks=(10, 8))
+    gated.estimator = EstimatorSettings(ranks=(10, 8))
     gated.refresh()
     # Only where a pre-activation is a rounding error from zero may the two differ, by that much.
     torch.testing.assert_close(gated(x), control(x), rtol=0, atol=1e-4)
@@ -106,7 +106,7 @@ def test_types_and_devices(dtype: torch.dtype, device: str) -> None:
 
 
 def test_a_checkpoint_carries_the_factors_whatever_their_rank() -> None:
-    saved, other = (ConditionalMLP([12, 10, 8, 4], Estimator(energy=share)) for share in (0.5, 0.99))
+    saved, other = (ConditionalMLP([12, 10, 8, 4], EstimatorSettings(energy=share)) for share in (0.5, 0.99))
     saved.refresh()
     other.refresh()
     assert [layer.rank for layer in saved.hidden] != [layer.rank for layer in other.hidden]
@@ -152,7 +152,7 @@ def test_an_estimator_sees_what_the_layers_get_without_dropout() -> None:
 
 def test_whitened_factors_and_thresholds_come_from_the_images() -> None:
     net, x = network(3), torch.randn(200, 12)
-    net.estimator = Estimator("whitened", ranks=(3, 3), energy_loss=0.01)
+    net.estimator = EstimatorSettings("whitened", ranks=(3, 3), energy_loss=0.01)
     net.refresh(x)
     assert all(layer.shift.unique().numel() > 1 for layer in net.hidden)
     with pytest.raises(UserError, match="the 12x10 layer needs calibration samples; found none"):
@@ -162,12 +162,12 @@ def test_whitened_factors_and_thresholds_come_from_the_images() -> None:
 @pytest.mark.parametrize("name", ["svd", "whitened", "whitened-centred", "learned", "random"])
 def test_every_layer_keeps_its_promise_on_the_images_with_all_gates_on(name: str) -> None:
     net, x = network(3, seed=1), torch.randn(400, 12, generator=torch.Generator().manual_seed(1))
-    net.estimator = Estimator(name, ranks=(3, 3), energy_loss=0.05)
+    net.estimator = EstimatorSettings(name, ranks=(3, 3), energy_loss=0.05)
     net.refresh(x)
     for trace in net.trace(x)[1]:
         energy = trace.preactivation.relu().square()
         assert ((energy * ~trace.gate).sum(0) <= 0.05 * energy.sum(0) + 1e-6).all()
-    net.estimator = Estimator(name, ranks=(3, 3), density=0.2)
+    net.estimator = EstimatorSettings(name, ranks=(3, 3), density=0.2)
     net.refresh(x)
     assert densities(net, x) == pytest.approx([0.2, 0.2], abs=0.002)
 

@@ -16,7 +16,7 @@ from ccsweep.estimator.thresholds import density_threshold, energy_thresholds
 
 
 @dataclass(frozen=True)
-class Estimator:
+class EstimatorSettings:
     """How the layers of a network guess signs; the keys of ``conf/estimator`` and ``conf/ranks``.
 
     Exactly one of ``ranks``, ``energy`` and ``budget`` says how large the factors are; at most one of
@@ -46,7 +46,7 @@ class Estimator:
 
 def fit(
     layers: Sequence[LayerData],
-    settings: Estimator,
+    settings: EstimatorSettings,
     dense: int,
     previous: Sequence[Factors] | None = None,
 ) -> list[Factors]:
@@ -70,7 +70,7 @@ def fit(
     return found
 
 
-def _ranks(layers: Sequence[LayerData], settings: Estimator, dense: int) -> Sequence[int]:
+def _ranks(layers: Sequence[LayerData], settings: EstimatorSettings, dense: int) -> Sequence[int]:
     estimator = ESTIMATORS[settings.name]
     if settings.ranks is not None:
         for layer, rank in zip(layers, settings.ranks, strict=True):
@@ -84,7 +84,7 @@ def _ranks(layers: Sequence[LayerData], settings: Estimator, dense: int) -> Sequ
 
 
 def with_thresholds(
-    factors: Factors, settings: Estimator, x: Tensor, weight: Tensor, bias: Tensor
+    factors: Factors, settings: EstimatorSettings, x: Tensor, weight: Tensor, bias: Tensor
 ) -> Factors:
     """The factors with thresholds from calibration data, where the settings ask for them.
 

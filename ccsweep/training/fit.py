@@ -18,7 +18,7 @@ from ccsweep.config import Config
 from ccsweep.data.dataset import Dataset
 from ccsweep.data.module import ArrayDataModule
 from ccsweep.errors import UserError
-from ccsweep.estimator.fit import Estimator
+from ccsweep.estimator.fit import EstimatorSettings
 from ccsweep.estimator.statistics import GateStatistics
 from ccsweep.network import ConditionalMLP
 from ccsweep.training import checkpoint
@@ -79,11 +79,11 @@ def build_network(config: Config) -> ConditionalMLP:
     return network
 
 
-def _estimator(config: Config) -> Estimator | None:
+def _estimator(config: Config) -> EstimatorSettings | None:
     ranks, how, gated = config.ranks, config.estimator, config.gated_layers
     if not gated:
         return None
-    return Estimator(
+    return EstimatorSettings(
         name=how.name,
         ranks=None if ranks.layers is None else tuple(ranks.layers[:gated]),
         energy=ranks.energy,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ccsweep.engine.layers import Gate, Layer
-from ccsweep.estimator.fit import Estimator
+from ccsweep.estimator.fit import EstimatorSettings
 from ccsweep.network import ConditionalMLP
 
 
@@ -30,7 +30,7 @@ def draw(sizes: list[int], rank: int, seed: int) -> list[Layer]:
 def network() -> ConditionalMLP:
     """40-24-16-5, gated, not trained: half of its units are positive."""
     torch.manual_seed(0)
-    network = ConditionalMLP([40, 24, 16, 5], Estimator("svd", ranks=(20, 14)))
+    network = ConditionalMLP([40, 24, 16, 5], EstimatorSettings("svd", ranks=(20, 14)))
     network.initialise(weight_std=0.3, bias=0.1)
     network.refresh()
     return network.eval()
