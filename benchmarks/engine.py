@@ -24,6 +24,8 @@ from torch.nn import functional as F
 
 from ccsweep import engine
 from ccsweep.data import load
+from ccsweep.engine import peers
+from ccsweep.engine.layers import layers_of
 from ccsweep.engine.race import race
 from ccsweep.estimator.factors import Factors
 from ccsweep.estimator.fit import EstimatorSettings
@@ -46,7 +48,7 @@ def train(name: str, directory: str, folder: Path) -> tuple[ConditionalMLP, Tens
     network = ConditionalMLP(sizes, estimator, gated_layers=1, dropout_input=0.2, dropout_hidden=0.5)
     file = folder / f"{name}.pt"
     if file.exists():
-        network.load_state_dict(torch.load(file))
+        network.load_state_dict(torch.load(file, weights_only=True))
     else:
         network.initialise(weight_std=0.0, bias=0.0)
         torch.nn.init.constant_(network.hidden[0].bias, bias)
@@ -97,65 +99,23 @@ def wide() -> tuple[ConditionalMLP, Tensor, Tensor]:
     return network.eval(), x[:300], x[300:]
 
 
-def eager(network: ConditionalMLP) -> Callable[[Tensor], Tensor]:
-    """The dense network as anyone would write it in torch."""
-    linears = network.linears()
-    parts: list[torch.nn.Module] = []
-    for linear in linears:
-        plain = torch.nn.Linear(linear.in_features, linear.out_features)
-        plain.load_state_dict({"weight": linear.weight, "bias": linear.bias})
-        parts += [plain, torch.nn.ReLU()]
-    return torch.inference_mode()(torch.nn.Sequential(*parts[:-1]).eval())
-
-
-def onnxruntime(network: ConditionalMLP) -> Callable[[Tensor], object] | None:
-    """The dense network in ONNX Runtime with one thread; None where it is not installed."""
-    try:
-        import onnxruntime  # type: ignore[import-untyped]
-        from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
-    except ImportError:
-        return None
-    nodes, weights, name = [], [], "x"
-    linears = network.linears()
-    for k, linear in enumerate(linears):
-        for part, tensor in (("w", linear.weight), ("b", linear.bias)):
-            weights.append(numpy_helper.from_array(tensor.detach().numpy(), f"{part}{k}"))
-        nodes.append(helper.make_node("Gemm", [name, f"w{k}", f"b{k}"], [f"z{k}"], transB=1))
-        nodes.append(helper.make_node("Relu", [f"z{k}"], [f"a{k}"]))
-        name = f"a{k}"
-    nodes.pop()
-
-    def described(value: str, width: int) -> ValueInfoProto:
-        return helper.make_tensor_value_info(value, TensorProto.FLOAT, ["batch", width])
-
-    last = f"z{len(linears) - 1}"
-    inputs, outputs = [described("x", linears[0].in_features)], [described(last, linears[-1].out_features)]
-    graph = helper.make_graph(nodes, "network", inputs, outputs, weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return lambda x: session.run(None, {"x": x.numpy()})
-
-
 def compare(network: ConditionalMLP, calibration: Tensor, inputs: Tensor, batch: int, seconds: float) -> None:
     """Print the engine's plan, and all candidates' times for one batch size."""
     auto = engine.compile(network, calibration, batch, threads=1)
     print(auto.plan)
-    candidates: dict[str, Callable[[Tensor], object] | None] = {
-        "torch eager": eager(network),
-        "ONNX Runtime": onnxruntime(network),
-        "exact skip alone": engine.compile(network, calibration, batch, threads=1, engine="exact"),
-        "ccsweep engine": auto,
-    }
+    layers = layers_of(network)
+    candidates: dict[str, peers.Run] = {"torch eager": peers.eager(layers)}
+    try:
+        candidates["ONNX Runtime"] = peers.onnxruntime(layers, threads=1)
+    except peers.UnavailableError as error:
+        print(f"ONNX Runtime: {error}")
+    candidates |= {"exact skip alone": peers.exact_skip(layers, threads=1), "ccsweep engine": auto}
     batches = cycle(inputs[: len(inputs) // batch * batch].split(batch))
 
     def fresh(run: Callable[[Tensor], object]) -> Callable[[], object]:
         return lambda: run(next(batches))
 
-    took = race({name: fresh(run) for name, run in candidates.items() if run is not None}, seconds)
+    took = race({name: fresh(run) for name, run in candidates.items()}, seconds)
     base = statistics.median(took["torch eager"])
     for name, times in took.items():
         low, middle, high = np.percentile(times, [25, 50, 75])

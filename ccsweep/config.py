@@ -1,153 +1,25 @@
-"""The schema of a run: one dataclass a group, and the checks that need no data.
+"""What can be configured, and the checks that need no data.
 
-YAML alone accepts ``learning_rate: abc``; a typed schema does not. Hydra checks names and types
-against these classes while it composes; :func:`check` then looks at values and at what the groups
-mean together, before any data is read. Every complaint is one line (:class:`UserError`).
-
-What each key means stands beside its value in ``conf/``.
+Hydra checks names and types against ``ccsweep.schema`` while it composes; :func:`check` then looks at
+values and at what the groups mean together, before any data is read. Every complaint is one line
+(:class:`UserError`).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ccsweep.data import check as check_data
 from ccsweep.errors import UserError
+from ccsweep.schema import ArchitectureConfig, Config, DataConfig, TrainingConfig
 from ccsweep.suggest import did_you_mean, unknown_key
 
 TASKS = ("train", "evaluate", "benchmark")
 ADDED_GROUPS = ("experiment", "sweeps")  # not in the defaults list: chosen with a plus
-
-
-@dataclass
-class DataConfig:
-    """Which images, from where, how many are held out."""
-
-    name: str = MISSING
-    features: int = MISSING
-    classes: int = MISSING
-    dir: str | None = None
-    verify: bool = True
-    stand_in: str | None = None
-    extra: bool = False
-    samples: int | None = None
-
-
-@dataclass
-class ArchitectureConfig:
-    """Units of each hidden layer; input and output sizes follow from the data."""
-
-    hidden: list[int] = MISSING
-
-
-@dataclass
-class RanksConfig:
-    """One rank per hidden layer, a share of spectral energy, a share of the work, or none (the control)."""
-
-    layers: list[int] | None = None
-    energy: float | None = None
-    budget: float | None = None
-
-
-@dataclass
-class EstimatorConfig:
-    """How the sign of a pre-activation is guessed."""
-
-    name: str = MISSING
-    threshold: float = 0.0
-    energy_loss: float | None = None
-    density: float | None = None
-    calibration: int = 2000
-    moments: str = "calibration"
-    refresh: str = "full"
-    refresh_steps: int | None = None
-    gate_in_training: bool | int = True
-    placement: str = "all"
-
-    def gates_in_training(self, epoch: int) -> bool:
-        """Whether the gate is on while epoch ``epoch``, counted from 0, trains."""
-        start = self.gate_in_training
-        return start if isinstance(start, bool) else epoch >= start
-
-
-@dataclass
-class TrainingConfig:
-    """Optimisation, regularisation, initialisation, and when to stop."""
-
-    epochs: int = MISSING
-    batch_size: int = MISSING
-    learning_rate: float = MISSING
-    learning_rate_decay: float = MISSING
-    momentum: float = MISSING
-    momentum_growth: float = MISSING
-    momentum_max: float = MISSING
-    max_norm: float | None = MISSING
-    l1: float = MISSING
-    l2: float = MISSING
-    dropout_input: float = MISSING
-    dropout_hidden: float = MISSING
-    weight_std: float = MISSING
-    bias: float = MISSING
-    source: str = MISSING
-    verified: bool = MISSING
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "float32"
-    patience: int | None = None
-    max_minutes: float | None = None
-    resume: str | None = None
-
-
-@dataclass
-class TrackingConfig:
-    """Where runs are stored."""
-
-    uri: str | None = None
-    sweep: str | None = None
-    register: str | None = None
-    system_metrics: bool = True
-
-
-@dataclass
-class Config:
-    """Everything a run needs to know."""
-
-    task: str = "train"
-    run: str | None = None
-    seeds: int = 1
-    data: DataConfig = field(default_factory=DataConfig)
-    architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
-    ranks: RanksConfig = field(default_factory=RanksConfig)
-    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-    @property
-    def layer_sizes(self) -> list[int]:
-        """Input, hidden and output sizes, e.g. ``[784, 1000, 600, 400, 10]``."""
-        return [self.data.features, *self.architecture.hidden, self.data.classes]
-
-    @property
-    def rank_notation(self) -> str:
-        """``50-35-25`` as in the paper, ``50`` where only the first layer has an estimator, ``control``,
-        ``energy0.9`` or ``budget0.1``."""
-        ranks = self.ranks
-        if ranks.layers is not None:
-            return "-".join(map(str, ranks.layers[: self.gated_layers]))
-        if ranks.budget is not None:
-            return f"budget{ranks.budget:g}"
-        return "control" if ranks.energy is None else f"energy{ranks.energy:g}"
-
-    @property
-    def gated_layers(self) -> int:
-        """How many hidden layers have an estimator, from the first."""
-        if self.ranks == RanksConfig():
-            return 0
-        return 1 if self.estimator.placement == "first" else len(self.architecture.hidden)
 
 
 def root() -> Path:

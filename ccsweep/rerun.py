@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from ccsweep.config import Config, RanksConfig, check_values
+from ccsweep.config import check_values
 from ccsweep.errors import UserError
+from ccsweep.schema import Config, RanksConfig
 from ccsweep.tracking import find_run, resolve_uri
 from ccsweep.tracking.find import run_id_of, store_of
 

@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 
 from ccsweep import rerun
 from ccsweep.atomic import write_text
-from ccsweep.config import Config, DataConfig
 from ccsweep.errors import UserError
 from ccsweep.interrupt import finishing
+from ccsweep.schema import Config, DataConfig
 from ccsweep.tracking import Run, mask, open_parent, prepare, provenance, resolve_uri
 from ccsweep.tracking.find import run_id_of
 

@@ -7,9 +7,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import ccsweep.app  # noqa: F401  registers the schema and the resolver
-from ccsweep.config import Config, check, groups, known_keys, root
+from ccsweep.config import check, groups, known_keys, root
 from ccsweep.errors import UserError
 from ccsweep.explain import explain
+from ccsweep.schema import Config
 
 
 @pytest.fixture(autouse=True)
@@ -226,7 +227,7 @@ def test_settings_that_exclude_each_other(overrides: list[str], line: str) -> No
 
 
 def test_the_epoch_a_gate_starts_in() -> None:
-    from ccsweep.config import EstimatorConfig
+    from ccsweep.schema import EstimatorConfig
 
     def gated(setting: bool | int) -> list[bool]:
         return [EstimatorConfig(gate_in_training=setting).gates_in_training(epoch) for epoch in range(3)]

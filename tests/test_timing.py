@@ -14,10 +14,11 @@ from hydra import compose, initialize_config_dir
 
 import ccsweep.app  # noqa: F401  registers the schema
 from ccsweep import data, timing
-from ccsweep.config import Config, check, root
+from ccsweep.config import check, root
 from ccsweep.engine import alone, tune
 from ccsweep.engine.benchmark import EAGER, ENGINE
 from ccsweep.errors import UserError
+from ccsweep.schema import Config
 from ccsweep.tasks import TASKS
 from ccsweep.training import checkpoint
 from ccsweep.training.fit import build_network

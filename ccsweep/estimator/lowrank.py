@@ -21,7 +21,7 @@ OVERSAMPLING, POWER_ITERATIONS = 8, 2  # Halko, Martinsson & Tropp 2011, section
 
 
 class LowRank:
-    """Base of all estimators; a subclass chooses the metric, or the directions themselves."""
+    """Base of all estimators, its metric the identity; another chooses its own, or the directions."""
 
     name = ""
     weighs_inputs = False
@@ -29,7 +29,7 @@ class LowRank:
 
     def metric(self, layer: LayerData) -> Tensor | None:
         """C (in_features, in_features); None stands for the identity."""
-        raise NotImplementedError
+        return None
 
     def factors(
         self, layer: LayerData, rank: int, method: str = "full", previous: Factors | None = None

@@ -1,7 +1,5 @@
 """The control for the estimator itself: random directions at the same cost."""
 
-from torch import Tensor
-
 from ccsweep.estimator.factors import Factors
 from ccsweep.estimator.layer import LayerData
 from ccsweep.estimator.lowrank import LowRank, random_directions
@@ -14,10 +12,6 @@ class Random(LowRank):
     """
 
     name = "random"
-
-    def metric(self, layer: LayerData) -> Tensor | None:
-        """None: as for ``svd``."""
-        return None
 
     def factors(
         self, layer: LayerData, rank: int, method: str = "full", previous: Factors | None = None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccsweep.atomic import write_text
-from ccsweep.config import Config
+from ccsweep.schema import Config
 
 if TYPE_CHECKING:  # torch, which a sweeper needs not in order to begin
     from ccsweep.data.dataset import Dataset

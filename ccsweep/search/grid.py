@@ -20,10 +20,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from ccsweep.config import Config, check
+from ccsweep.config import check
 from ccsweep.errors import UserError
 from ccsweep.report import multirun
 from ccsweep.report.rows import SEED, Entry, Row, grouped, rows
+from ccsweep.schema import Config
 from ccsweep.tracking import Run, close_parent, resolve_uri
 from ccsweep.tracking.find import run_id_of, store_of
 from ccsweep.tracking.history import history
