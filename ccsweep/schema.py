@@ -5,6 +5,7 @@ it composes. What each key means stands beside its value in ``conf/``; ``ccsweep
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -99,18 +100,46 @@ class TrackingConfig:
 
 
 @dataclass
+class SweepConfig:
+    """A study: what is searched, for what, by what and how far; read by ``-m`` and by tasks about studies."""
+
+    name: str | None = None
+    space: dict[str, str] = field(default_factory=dict)
+    conditions: dict[str, str] = field(default_factory=dict)
+    points: list[str] = field(default_factory=list)
+    objectives: dict[str, str] = field(default_factory=dict)
+    constraints: list[str] = field(default_factory=list)
+    sampler: str | None = None
+    seed: int = 0
+    n_trials: int | None = None
+    pruning: str | None = None
+    workers: int = 1
+    cluster: str = "local"
+    slurm: dict[str, Any] = field(default_factory=dict)
+    retries: int = 1
+    trial_timeout: float | None = None
+    storage: str | None = None
+    preview: int | None = None
+    paper: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
 class Config:
     """Everything a run needs to know."""
 
     task: str = "train"
     run: str | None = None
+    pick: str = "knee"
+    to: str | None = None
     seeds: int = 1
+    test: bool = True
     data: DataConfig = field(default_factory=DataConfig)
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     ranks: RanksConfig = field(default_factory=RanksConfig)
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
 
     @property
     def layer_sizes(self) -> list[int]:
