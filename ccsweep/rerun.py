@@ -32,6 +32,7 @@ MAY_CHANGE = {
         "estimator",
         "training.device",
         "training.precision",
+        "test",
         "data.dir",
         "data.verify",
         "tracking",
@@ -64,8 +65,10 @@ def find(config: Config, overrides: Sequence[str], by: str) -> Earlier:
     Raises:
         UserError: no such run, or an override that a trained run cannot take.
     """
-    # Hydra reads an id like 123e4567 as a number; what was typed is still in the override.
-    ref = next(value for key, value in map(_parted, overrides) if key == by).strip("'\"")
+    # Hydra reads an id like 123e4567 as a number; what was typed is still in the override. A file under
+    # sweeps/ may name the run too.
+    typed = [value for key, value in map(_parted, overrides) if key == by]
+    ref = (typed or [str(OmegaConf.select(OmegaConf.structured(config), by))])[-1].strip("'\"")
     _set_store(config, Path(ref))
     found = find_run(resolve_uri(config.tracking.uri), ref)
     path = found.folder / SETTINGS
@@ -76,7 +79,7 @@ def find(config: Config, overrides: Sequence[str], by: str) -> Earlier:
     trained: Config = OmegaConf.to_object(settings)  # type: ignore[assignment]
     given = OmegaConf.structured(config)
     for key, _ in map(_parted, overrides):
-        if key in (by, "task"):
+        if key in (by, "task", "sweeps") or key.partition(".")[0] == "sweep":
             continue
         if not any(key == k or key.startswith(f"{k}.") for k in MAY_CHANGE[by]):
             raise UserError(f"{key}: cannot change with {by}=...; only {', '.join(MAY_CHANGE[by])} can")

@@ -23,7 +23,7 @@ from ccsweep.tracking.find import run_id_of
 
 if TYPE_CHECKING:  # torch and Lightning are imported while the store gets ready
     from ccsweep.data.dataset import Dataset
-    from ccsweep.training.fit import Job, Trained
+    from ccsweep.training.fit import Examined, Job, Trained
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,7 @@ def evaluate(config: Config, folder: Path, overrides: list[str]) -> Report:
     """Test a trained run again, with the ranks or the estimator that the overrides name."""
     with _again(config, folder, overrides) as (run, job, dataset):
         began = time.perf_counter()
-        error = job.validate(run)  # what a study may choose by
-        return _test(run, job, error, None, job.config, folder, dataset, began, resumed=False)
+        return _examine(run, job, job.validate(run), None, dataset, began, resumed=False)
 
 
 def benchmark(config: Config, folder: Path, overrides: list[str]) -> Report:
@@ -110,33 +109,30 @@ def _train(run: Run, config: Config, folder: Path, dataset: "Dataset", resume: b
         job = Job(config, dataset, folder)
         trained = job.fit(run, resume)
         run.log_artifact(checkpoint.best(folder), "checkpoints")
-        error = trained.validation_error
-        return _test(run, job, error, trained, config, folder, dataset, began, resume)
+        return _examine(run, job, job.validate(), trained, dataset, began, resume)
     except KeyboardInterrupt:
         log.warning("stopped; go on with: python -m ccsweep training.resume=%s", folder)
         raise
 
 
-def _test(
+def _examine(
     run: Run,
     job: "Job",
-    validation_error: float,
+    validated: "Examined",
     trained: "Trained | None",
-    config: Config,
-    folder: Path,
     dataset: "Dataset",
     began: float,
     resumed: bool,
 ) -> Report:
-    """Test once, write report.json, log it and print the table."""
+    """Test once if asked to, time the network, write report.json, log it and print the table."""
     from ccsweep import report
     from ccsweep.tracking.ui import command
 
-    tested = job.test(run)
-    measured = {} if trained is None else _measured(run, job, dataset)
+    config, folder = job.config, job.folder
+    tested = job.test(run) if config.test else None
     found = (
-        report.summarise(config, dataset, validation_error, trained, tested)
-        | measured
+        report.summarise(config, dataset, validated, trained, tested)
+        | _measured(run, job, dataset, trained is not None)
         | {
             "seconds": time.perf_counter() - began,
             "resumed": resumed,
@@ -155,12 +151,12 @@ def _test(
     return found
 
 
-def _measured(run: Run, job: "Job", dataset: "Dataset") -> dict[str, float]:
+def _measured(run: Run, job: "Job", dataset: "Dataset", with_model: bool) -> dict[str, float]:
     """Measured speed-ups; a night's training is not thrown away because its timing failed."""
     from ccsweep import timing
 
     try:
-        return timing.measure(run, job, dataset)
+        return timing.measure(run, job, dataset, with_model)
     except UserError:
         raise
     except Exception:

@@ -33,8 +33,14 @@ EXAMPLES = 2
 """Inputs kept with a model."""
 
 
-def measure(run: Run, job: Job, dataset: Dataset) -> dict[str, float]:
+def measure(run: Run, job: Job, dataset: Dataset, with_model: bool = True) -> dict[str, float]:
     """Time the job's network, log what it gained over torch, and log the network as a model.
+
+    Args:
+        run: where it goes.
+        job: whose network is trained.
+        dataset: it was trained on; the clock runs on validation images.
+        with_model: False where the network was logged by the run that trained it.
 
     Returns:
         Measured speed-ups, under the names they have in report.json.
@@ -48,7 +54,8 @@ def measure(run: Run, job: Job, dataset: Dataset) -> dict[str, float]:
         ]
     found = figures(compared)
     run.log_metrics(found, step=0)
-    _log_model(run, job, dataset, compared)
+    if with_model:
+        _log_model(run, job, dataset, compared)
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ccsweep.report.summary import KEYS
 from tests.conftest import User
 
 SHORT = ("training.epochs=4", "tracking.system_metrics=false")
@@ -51,6 +52,24 @@ def test_a_run_ends_with_a_table_and_a_report(digits: tuple[User, Any]) -> None:
     assert f"measured, 1 thread: {one:.2f}x at batch 1, {many:.2f}x at batch 256" in done.stdout
     assert "Traceback" not in done.stderr
     assert (Path(report["folder"]) / "figures.png").stat().st_size > 10_000
+
+
+def test_without_the_test_images_a_run_reports_what_validation_found(tmp_path: Path) -> None:
+    user = User(tmp_path)
+    done = user.run(*SHORT, "test=false")
+    assert done.returncode == 0, done.stderr
+    (report,) = reports(user)
+    assert "test_error" not in report
+    assert "test error" not in done.stdout
+    assert report["split"] == "validation"
+    positive = [layer["units"] * layer["true_density"] for layer in report["layers"]]
+    missed = [share * layer["false_off"] for share, layer in zip(positive, report["layers"], strict=True)]
+    assert report["false_off"] == pytest.approx(sum(missed) / sum(positive))
+    computed = [layer["units"] * layer["density"] for layer in report["layers"]]
+    assert report["density"] == pytest.approx(sum(computed) / 384)
+    assert set(KEYS) <= set(report)
+    logged = user.runs()[0].data.metrics
+    assert not any(name.startswith("test/") for name in logged)
 
 
 def test_the_run_is_tracked(digits: tuple[User, Any]) -> None:
@@ -132,7 +151,7 @@ def test_evaluate_refuses_what_a_trained_run_cannot_change(digits: tuple[User, A
     assert done.returncode == 2
     assert done.stderr.strip() == (
         "ccsweep: training.learning_rate: cannot change with run=...; only ranks, estimator, "
-        "training.device, training.precision, data.dir, data.verify, tracking can"
+        "training.device, training.precision, test, data.dir, data.verify, tracking can"
     )
 
 

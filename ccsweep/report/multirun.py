@@ -101,7 +101,7 @@ def about(entries: Sequence[Entry]) -> list[str]:
 
 
 def _line(row: Row, with_paper: bool) -> list[str]:
-    test = "failed" if row.test_error is None else f"{row.test_error:.2f}"
+    test = _error(row.test_error) if row.seeds else "failed"
     if row.test_error_sd is not None:
         test += f" ± {row.test_error_sd:.2f}"
     speedup = row.theoretical_speedup_inference

@@ -74,7 +74,7 @@ def rows(entries: Sequence[Entry], paper: Mapping[str, float] | None = None) -> 
 
 def _row(group: Sequence[Entry], everywhere: set[str], paper: Mapping[str, float]) -> Row:
     reports = [entry.report for entry in group if entry.report is not None]
-    errors = [report["test_error"] for report in reports]
+    errors = [report["test_error"] for report in reports if "test_error" in report]
     # An evaluated run has ranks of its own, which only its report knows.
     ranks = reports[0]["ranks"] if reports else group[0].ranks
     settings: dict[str, str] = {}

@@ -10,41 +10,69 @@ from ccsweep.schema import Config
 
 if TYPE_CHECKING:  # torch, which a sweeper needs not in order to begin
     from ccsweep.data.dataset import Dataset
-    from ccsweep.training.fit import Tested, Trained
+    from ccsweep.training.fit import Examined, Trained
+
+
+KEYS = (
+    "validation_error",
+    "density",
+    "false_off",
+    "theoretical_speedup",
+    "theoretical_speedup_inference",
+    "measured_speedup_batch1",
+    "measured_speedup_batch256",
+    "best_epoch",
+    "epochs",
+    "seconds",
+)
+"""Numbers of a report that say what a run is worth and have not seen the test images."""
 
 
 def summarise(
     config: Config,
     dataset: "Dataset",
-    validation_error: float,
+    validated: "Examined",
     trained: "Trained | None",
-    tested: "Tested",
+    tested: "Examined | None",
 ) -> dict[str, Any]:
     """Collect the figures of one run; errors in percent, shares between 0 and 1.
 
-    Choose by ``validation_error``. ``test_error_deviation`` is the standard deviation that sampling
-    the test images alone gives, ``sqrt(p (1 - p) / n)``; it says nothing of other seeds.
+    Choose by ``KEYS``: ``density`` and ``false_off`` are over all hidden layers, on validation images.
+    ``layers`` and the theoretical speed-ups are of the split named by ``split``. ``test_error_deviation``
+    is the standard deviation that sampling the test images alone gives, ``sqrt(p (1 - p) / n)``; it says
+    nothing of other seeds.
     """
-    share, samples = tested.error / 100, len(dataset.test.labels)
-    report = describe(config, dataset) | {
-        "validation_error": validation_error,
-        "test_error": tested.error,
-        "test_error_deviation": 100 * sqrt(share * (1 - share) / samples),
-        "samples": {
-            "train": len(dataset.train.labels),
-            "validation": len(dataset.validation.labels),
-            "test": samples,
-        },
+    found = validated if tested is None else tested
+    report = describe(config, dataset) | {"validation_error": validated.error}
+    if tested is not None:
+        share, samples = tested.error / 100, len(dataset.test.labels)
+        deviation = 100 * sqrt(share * (1 - share) / samples)
+        report |= {"test_error": tested.error, "test_error_deviation": deviation}
+    report |= _overall(validated) | {
+        "split": "validation" if tested is None else "test",
+        "samples": {split: len(getattr(dataset, split).labels) for split in ("train", "validation", "test")},
         "layers": [
             {"inputs": layer.inputs, "units": layer.units, "rank": layer.rank} | layer.statistics._asdict()
-            for layer in tested.layers
+            for layer in found.layers
         ],
-        "theoretical_speedup": tested.theoretical_speedup,
-        "theoretical_speedup_inference": tested.inference_speedup,
+        "theoretical_speedup": found.theoretical_speedup,
+        "theoretical_speedup_inference": found.inference_speedup,
     }
     if trained is not None:
         report |= {"best_epoch": trained.best_epoch, "epochs": trained.epochs}
     return report
+
+
+def _overall(examined: "Examined") -> dict[str, float]:
+    """Share of all hidden units computed, and of all positive ones gated off."""
+    layers = [(layer.units, layer.statistics) for layer in examined.layers]
+    positive = sum(units * found.true_density for units, found in layers)
+    missed = sum(units * found.true_density * found.false_off for units, found in layers)
+    computed = sum(units * found.density for units, found in layers)
+    return {
+        "density": computed / sum(units for units, _ in layers),
+        "false_off": missed / positive if positive else 0.0,
+    }
 
 
 def describe(config: Config, dataset: "Dataset") -> dict[str, Any]:

@@ -16,10 +16,11 @@ def show(report: dict[str, Any]) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=100)
     heading(console, report)
-    console.print(
-        f"test error [bold]{report['test_error']:.2f} %[/] ± {report['test_error_deviation']:.2f}"
-        f"  (n = {report['samples']['test']:,}, seed {report['seed']}; ± from sampling alone)"
-    )
+    if "test_error" in report:
+        console.print(
+            f"test error [bold]{report['test_error']:.2f} %[/] ± {report['test_error_deviation']:.2f}"
+            f"  (n = {report['samples']['test']:,}, seed {report['seed']}; ± from sampling alone)"
+        )
     best = ""
     if "epochs" in report:
         best = f", best of {report['epochs']} epochs: epoch {report['best_epoch']}"

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ccsweep.errors import UserError
+from ccsweep.errors import Pruned, UserError
 from ccsweep.tracking.mask import mask
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -11,12 +11,12 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 def status_after(error: BaseException | None) -> Status:
     """Return the status of a run whose ``with`` was left by ``error``, None being success.
 
-    KILLED is for a run that somebody stopped: Ctrl-C, or an exit that stands for a signal. A plain
+    KILLED is for a run that somebody stopped: Ctrl-C, a study, or an exit that stands for a signal. A plain
     exit counts by its code, as a shell counts it.
     """
     if error is None:
         return "FINISHED"
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt | Pruned):
         return "KILLED"
     if isinstance(error, SystemExit):
         # Lightning turns Ctrl-C into sys.exit(1), and SIGTERM into a subclass of SystemExit.
@@ -32,6 +32,6 @@ def status_after(error: BaseException | None) -> Status:
 def describe(error: BaseException) -> str:
     """Return ``error`` in one line without passwords; a UserError's message is one already."""
     message = " ".join(mask(str(error)).split())
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | Pruned):
         return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

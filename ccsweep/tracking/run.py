@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from ccsweep.errors import Pruned
 from ccsweep.interrupt import finishing
 from ccsweep.tracking.artifacts import placed, without_passwords
 from ccsweep.tracking.client import connect, store_errors
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ERROR_TAG = "ccsweep.error"
+PRUNED_TAG = "ccsweep.pruned"
 
 _BATCH = 100  # parameters or tags that MLflow takes in one call
 _DIGEST_LIMIT = 36  # characters
@@ -269,6 +271,8 @@ class Run:
         """End with the status that ``error`` means; never puts another error in its place."""
         status = status_after(error)
         try:
+            if isinstance(error, Pruned):
+                self.set_tags({PRUNED_TAG: describe(error)})
             if status == "FAILED" and not self._ended:
                 self.set_tags({ERROR_TAG: describe(error)})
         except Exception as second:

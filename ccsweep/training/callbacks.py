@@ -5,8 +5,10 @@ from typing import Any, Protocol
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from ccsweep import watch
 from ccsweep.estimator.factors import sign_disagreement, subspace_angle
 from ccsweep.training.module import ConditionalModule
 
@@ -94,12 +96,15 @@ class TrackMetrics(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log what training and validation found; steps count epochs from 1."""
-        self._log(trainer, ("train/", "validation/", "refresh/"))
+        figures = self._log(trainer, ("train/", "validation/", "refresh/"))
+        if trainer.state.fn == TrainerFn.FITTING:
+            watch.tell(trainer.current_epoch + 1, figures)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log what the test found."""
         self._log(trainer, ("test/",))
 
-    def _log(self, trainer: pl.Trainer, prefixes: tuple[str, ...]) -> None:
+    def _log(self, trainer: pl.Trainer, prefixes: tuple[str, ...]) -> dict[str, float]:
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(prefixes)}
         self.run.log_metrics(metrics, step=trainer.current_epoch + 1)
+        return metrics

@@ -25,6 +25,7 @@ from ccsweep.training import checkpoint
 from ccsweep.training.callbacks import MetricLog, RefreshFactors, TrackMetrics, WallClock
 from ccsweep.training.module import ConditionalModule
 from ccsweep.training.progress import ShowProgress
+from ccsweep.watch import tell
 
 log = logging.getLogger(__name__)
 # Lightning says at INFO what hardware it found; the run's environment.json holds that.
@@ -43,8 +44,8 @@ class Trained(NamedTuple):
     epochs: int
 
 
-class TestedLayer(NamedTuple):
-    """One hidden layer, as tested."""
+class ExaminedLayer(NamedTuple):
+    """One hidden layer, as found on a split of the data."""
 
     inputs: int
     units: int
@@ -52,12 +53,12 @@ class TestedLayer(NamedTuple):
     statistics: GateStatistics
 
 
-class Tested(NamedTuple):
-    """What the test found."""
+class Examined(NamedTuple):
+    """What a trained network is worth on one split of the data."""
 
     error: float
     """Percent."""
-    layers: list[TestedLayer]
+    layers: list[ExaminedLayer]
     theoretical_speedup: float
     inference_speedup: float
     """The theoretical speed-up without the SVD: a trained network has its factors."""
@@ -156,27 +157,36 @@ class Job:
             last = None
         network = self.module.network.to(self.calibration.device)
         network.refresh(self.calibration)
+        tell(0, {"bound": self.module.speedup_bound()})
         with _interruptible():
             trainer.fit(self.module, datamodule=self.data, ckpt_path=last)
         epoch = checkpoint.load_network(self.module.network, checkpoint.best(self.folder))
         return Trained(round(saver.best_error, 4), epoch + 1, trainer.current_epoch)
 
-    def validate(self, run: MetricLog) -> float:
-        """Validation error of the module's network as it is, in percent."""
-        trainer = self._trainer([TrackMetrics(run)])
+    def validate(self, run: MetricLog | None = None) -> Examined:
+        """What the module's network as it is does on the validation images.
+
+        Args:
+            run: where the figures go; None where training logged them, epoch by epoch.
+        """
+        trainer = self._trainer([] if run is None else [TrackMetrics(run)])
         with _interruptible():
             trainer.validate(self.module, datamodule=self.data, verbose=False)
-        return self.module.error
+        return self._examined()
 
-    def test(self, run: MetricLog) -> Tested:
+    def test(self, run: MetricLog) -> Examined:
         """Test the module's network as it is, once."""
         trainer = self._trainer([TrackMetrics(run)])
         with _interruptible():
             trainer.test(self.module, datamodule=self.data, verbose=False)
-        return Tested(
+        return self._examined()
+
+    def _examined(self) -> Examined:
+        """What the last pass found."""
+        return Examined(
             error=self.module.error,
             layers=[
-                TestedLayer(layer.in_features, layer.out_features, layer.rank, shares)
+                ExaminedLayer(layer.in_features, layer.out_features, layer.rank, shares)
                 for layer, shares in zip(
                     self.module.network.hidden, self.module.layer_statistics, strict=True
                 )

@@ -184,6 +184,7 @@ class ConditionalModule(pl.LightningModule):
             "error": self.error,
             "loss": float(self._losses) / self._samples,
             "theoretical_speedup": self.theoretical_speedup(),
+            "theoretical_speedup_inference": self.theoretical_speedup(refreshes=0.0),
         }
         for i, (layer, shares) in enumerate(zip(layers, self.layer_statistics, strict=True), 1):
             named = {"rank": layer.rank, **shares._asdict()}
@@ -199,12 +200,19 @@ class ConditionalModule(pl.LightningModule):
         refreshes = self.refreshes if refreshes is None else refreshes
         return theoretical_speedup(list(self._costs()), self.config.batch_size, refreshes)
 
+    def speedup_bound(self) -> float:
+        """Theoretical speed-up of a forward pass if no gated unit were computed: what the ranks allow."""
+        costs = [cost if cost.rank is None else cost._replace(density=0.0) for cost in self._costs()]
+        return theoretical_speedup(costs, self.config.batch_size)
+
     def _costs(self) -> Iterable[LayerCost]:
-        for layer, shares in zip(self.network.hidden, self.layer_statistics, strict=True):
+        unseen = [1.0] * len(self.network.hidden)
+        densities = [shares.density for shares in self.layer_statistics] or unseen
+        for layer, density in zip(self.network.hidden, densities, strict=True):
             d, h, rank = layer.in_features, layer.out_features, layer.rank
             refresh = 0.0
             if rank is not None and (how := self.network.estimator) is not None:
                 refresh = ESTIMATORS[how.name].operations(d, h, rank, how.refresh)
-            yield LayerCost(d, h, rank, shares.density, refresh)
+            yield LayerCost(d, h, rank, density, refresh)
         output = self.network.output
         yield LayerCost(output.in_features, output.out_features)
