@@ -108,9 +108,9 @@ def compare(
 
 
 def split(inputs: Tensor, batch_size: int) -> list[Tensor]:
-    """Batches of exactly this size, each in one piece of memory, of inputs in another order."""
+    """Eight batches or more of exactly this size, each in one piece of memory, of inputs in another order."""
     generator = torch.Generator().manual_seed(0)
-    rounds = -(-batch_size // len(inputs))
+    rounds = -(-8 * batch_size // len(inputs))
     mixed = torch.cat([inputs[torch.randperm(len(inputs), generator=generator)] for _ in range(rounds)])
     return list(mixed[: len(mixed) // batch_size * batch_size].split(batch_size))
 

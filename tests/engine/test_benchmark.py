@@ -36,7 +36,7 @@ def test_a_comparison(network):
     assert stored["plan"]["batch_size"] == 32
 
 
-@pytest.mark.parametrize(("samples", "size", "batches"), [(10, 1, 10), (10, 3, 3), (10, 25, 1), (10, 10, 1)])
+@pytest.mark.parametrize(("samples", "size", "batches"), [(10, 1, 10), (10, 3, 10), (10, 25, 8), (10, 10, 8)])
 def test_batches_are_full_and_of_real_inputs(samples, size, batches):
     inputs = torch.arange(samples)[:, None].repeat(1, 4).float()
     found = split(inputs, size)
