@@ -25,6 +25,8 @@ MEASURED = (1, 256)
 """Batch sizes that every trained run is timed at, with one thread."""
 MEASURED_SECONDS, PLAN_SECONDS = 0.2, 0.05
 """For each of them; and for each race while the engine chooses its plan."""
+PASS = 3e9
+"""Multiplications of one pass over the images that a run is timed with: a wide network gets fewer images."""
 BATCH_SIZES = (1, 32, 256, 1024)
 """Of a benchmark, with one thread and with all."""
 SECONDS = 3.0
@@ -46,7 +48,9 @@ def measure(run: Run, job: Job, dataset: Dataset, with_model: bool = True) -> di
         Measured speed-ups, under the names they have in report.json.
     """
     network, calibration = job.module.network.cpu().eval(), job.calibration.cpu()
-    images = dataset.validation.images
+    weights = sum(layer.weight.numel() for layer in network.linears())
+    most = max(2 * max(MEASURED), int(PASS / weights))
+    calibration, images = calibration[:most], dataset.validation.images[:most]
     with alone():
         compared = [
             compare(network, calibration, images, size, 1, MEASURED_SECONDS, {}, PLAN_SECONDS)
