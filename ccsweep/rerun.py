@@ -78,11 +78,13 @@ def find(config: Config, overrides: Sequence[str], by: str) -> Earlier:
     assert isinstance(settings, DictConfig)
     trained: Config = OmegaConf.to_object(settings)  # type: ignore[assignment]
     given = OmegaConf.structured(config)
-    for key, _ in map(_parted, overrides):
+    for key in dict(map(_parted, overrides)):
         if key in (by, "task", "sweeps") or key.partition(".")[0] == "sweep":
             continue
         if not any(key == k or key.startswith(f"{k}.") for k in MAY_CHANGE[by]):
             raise UserError(f"{key}: cannot change with {by}=...; only {', '.join(MAY_CHANGE[by])} can")
+        if key.startswith("ranks.layers."):  # one of a list that this command gives whole
+            key = "ranks.layers"
         if key in RANKS:  # what sets the ranks now takes the place of what set them then
             settings.ranks = RanksConfig()
         OmegaConf.update(settings, key, OmegaConf.select(given, key), force_add=True)

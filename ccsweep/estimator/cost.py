@@ -57,5 +57,25 @@ def theoretical_speedup(layers: Sequence[LayerCost], batch: int = 1, refreshes: 
     return dense / conditional
 
 
+def speedup_limit(layers: Sequence[LayerCost], inputs: Sequence[float]) -> float:
+    """Theoretical speed-up if each layer ran in the cheapest of the engine's four ways.
+
+    Per layer the share of the dense products that is left: 1 (dense), the density d' of its inputs
+    (input-sparse), density + rank cost (gated), or density * d' + rank cost (two-sided), with rank cost
+    ``r (d' d + h) / (d h)``.
+
+    Args:
+        layers: all layers of the network, the output layer included.
+        inputs: share of non-zero inputs, one per layer.
+    """
+    left = 0.0
+    for layer, nonzero in zip(layers, inputs, strict=True):
+        d, h, share = layer.inputs, layer.units, min(1.0, nonzero)
+        if layer.rank is not None:
+            share = min(share, layer.density * nonzero + layer.rank * (nonzero * d + h) / (d * h))
+        left += d * h * share
+    return sum(layer.inputs * layer.units for layer in layers) / left if left else 1.0
+
+
 def _dense(layer: LayerCost, batch: int) -> float:
     return float(batch * ((2 * layer.inputs - 1) * layer.units + layer.units))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ccsweep.errors import UserError
 from ccsweep.estimator import ESTIMATORS
-from ccsweep.estimator.cost import LayerCost, theoretical_speedup
+from ccsweep.estimator.cost import LayerCost, speedup_limit, theoretical_speedup
 from ccsweep.estimator.moments import EVERY
 from ccsweep.estimator.statistics import GateStatistics, count, statistics
 from ccsweep.network import ConditionalMLP
@@ -139,6 +139,7 @@ class ConditionalModule(pl.LightningModule):
         self._wrong = torch.zeros((), dtype=torch.int64, device=self.device)
         self._losses = torch.zeros((), device=self.device)
         self._samples = 0
+        self._nonzero = torch.zeros((), dtype=torch.int64, device=self.device)
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -150,6 +151,7 @@ class ConditionalModule(pl.LightningModule):
         self._wrong += (logits.argmax(1) != labels).sum()
         self._counts += torch.stack([count(t.preactivation, t.gate) for t in traces])
         self._samples += len(labels)
+        self._nonzero += images.count_nonzero()
 
     test_step = validation_step
 
@@ -185,6 +187,7 @@ class ConditionalModule(pl.LightningModule):
             "loss": float(self._losses) / self._samples,
             "theoretical_speedup": self.theoretical_speedup(),
             "theoretical_speedup_inference": self.theoretical_speedup(refreshes=0.0),
+            "speedup_limit": speedup_limit(list(self._costs()), self._input_densities()),
         }
         for i, (layer, shares) in enumerate(zip(layers, self.layer_statistics, strict=True), 1):
             named = {"rank": layer.rank, **shares._asdict()}
@@ -204,6 +207,12 @@ class ConditionalModule(pl.LightningModule):
         """Theoretical speed-up of a forward pass if no gated unit were computed: what the ranks allow."""
         costs = [cost if cost.rank is None else cost._replace(density=0.0) for cost in self._costs()]
         return theoretical_speedup(costs, self.config.batch_size)
+
+    def _input_densities(self) -> list[float]:
+        """Share of non-zero inputs of each layer, the output layer included, in the last pass."""
+        features = self.network.hidden[0].in_features
+        first = int(self._nonzero) / (self._samples * features)
+        return [first, *(s.true_density * (1 - s.false_off) for s in self.layer_statistics)]
 
     def _costs(self) -> Iterable[LayerCost]:
         unseen = [1.0] * len(self.network.hidden)

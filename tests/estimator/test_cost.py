@@ -1,7 +1,7 @@
 import pytest
 
 from ccsweep.estimator import ESTIMATORS
-from ccsweep.estimator.cost import LayerCost, svd_operations, theoretical_speedup
+from ccsweep.estimator.cost import LayerCost, speedup_limit, svd_operations, theoretical_speedup
 
 SVHN = [1024, 1500, 700, 400, 200]
 
@@ -49,3 +49,18 @@ def test_a_warm_refresh_is_cheapest_and_a_full_one_dearest() -> None:
 
 def test_svd_operations_do_not_depend_on_which_side_is_longer() -> None:
     assert svd_operations(700, 400) == svd_operations(400, 700) == 6 * 700 * 400**2 + 20 * 400**3
+
+
+@pytest.mark.parametrize(
+    ("layers", "inputs", "limit"),
+    [
+        ([LayerCost(100, 50)], [1.0], 1.0),
+        ([LayerCost(100, 50)], [0.2], 5.0),
+        ([LayerCost(100, 50, 5, 0.1)], [1.0], 1 / (0.1 + 5 * 150 / 5000)),
+        ([LayerCost(100, 50, 5, 0.1)], [0.5], 1 / (0.05 + 5 * 100 / 5000)),
+        ([LayerCost(100, 50, 50, 1.0)], [0.2], 5.0),  # the estimator costs more than it saves
+        ([LayerCost(100, 50), LayerCost(50, 10)], [1.0, 0.0], 5500 / 5000),
+    ],
+)
+def test_the_limit_takes_the_cheapest_way_of_each_layer(layers, inputs, limit):
+    assert speedup_limit(layers, inputs) == pytest.approx(limit)

@@ -39,7 +39,7 @@ def test_each_epoch_logs_what_the_design_names(tmp_path: Path) -> None:
     figures = run.logged[-1][1]
     shares = ("density", "true_density", "false_off", "false_on", "sign_agreement", "rank")
     expected = {f"validation/layer{i}/{name}" for i in (1, 2) for name in shares}
-    speedups = ("theoretical_speedup", "theoretical_speedup_inference")
+    speedups = ("theoretical_speedup", "theoretical_speedup_inference", "speedup_limit")
     expected |= {f"validation/{name}" for name in ("error", "loss", *speedups)}
     expected |= {f"train/{name}" for name in ("loss", "learning_rate", "momentum", "seconds")}
     expected |= {"refresh/seconds", "refresh/count"}
