@@ -59,6 +59,7 @@ def run_task(cfg: DictConfig) -> dict[str, Any]:
 def main() -> None:
     """Console entry point: ``ccsweep`` and ``python -m ccsweep``."""
     _mask_passwords()
+    sys.argv[1:] = map(_quoted, sys.argv[1:])
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints errors its own way and over several lines; so it hands them on instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -78,6 +79,13 @@ def main() -> None:
             raise
         hint = "choose another place, or see the traceback with HYDRA_FULL_ERROR=1"
         _fail(f"{error.filename}: {error.strerror}; {hint}", status=2)
+
+
+def _quoted(argument: str) -> str:
+    """``pick=error<=1.6``, whose quotes the shell took, as Hydra reads it."""
+    key, _, value = argument.partition("=")
+    plain = key == "pick" and value[:1] not in ("'", '"')
+    return f"{key}='{value}'" if plain and any(sign in value for sign in "<>") else argument
 
 
 def _mask_passwords() -> None:

@@ -15,10 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from ccsweep.data import check as check_data
 from ccsweep.errors import UserError
-from ccsweep.schema import ArchitectureConfig, Config, DataConfig, TrainingConfig
+from ccsweep.schema import ArchitectureConfig, Config, DataConfig, SweepConfig, TrainingConfig
 from ccsweep.suggest import did_you_mean, unknown_key
 
-TASKS = ("train", "evaluate", "benchmark")
+TASKS = ("train", "evaluate", "benchmark", "sweep_status", "export")
+OF_STUDIES = ("sweep_status", "export")  # tasks about a study: neither data nor a run
+_OPEN = tuple(f"sweep.{name}" for name in ("space", "conditions", "objectives", "slurm", "paper"))
+SAMPLERS = ("tpe", "nsgaii", "gp", "random", "grid")
 ADDED_GROUPS = ("experiment", "sweeps")  # not in the defaults list: chosen with a plus
 
 
@@ -44,9 +47,17 @@ def register() -> None:
 
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("ccsweep.sweep_dir", _sweep_dir, replace=True)
     for path in sorted((root() / "sweeps").glob("*.yaml")):
         node = OmegaConf.load(path)
         store.store(group="sweeps", name=path.stem, node=node, package="_global_", provider=str(path))
+
+
+def _sweep_dir(name: str | None, otherwise: str) -> str:
+    """Where ``-m`` puts a study: by its name, if it has one."""
+    from ccsweep.search.folder import named
+
+    return otherwise if name is None else str(named(str(name)))
 
 
 def known_keys(schema: type = Config, prefix: str = "") -> list[str]:
@@ -78,6 +89,7 @@ def check(cfg: DictConfig) -> Config:
         raise UserError(f"{missing[0]} has no value; expected one from its config group or {missing[0]}=...")
     config: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     _check_task(config)
+    check_sweep(config.sweep)
     if config.seeds != 1 and config.tracking.sweep is None:
         raise UserError(
             f"seeds={config.seeds}: repeats the rows of a multirun; add -m, or set training.seed for one run"
@@ -104,6 +116,8 @@ def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
     """Dotted keys that are really there: ``+key=value`` adds to a typed config too."""
     for key in map(str, cfg):
         yield f"{prefix}{key}"
+        if f"{prefix}{key}" in _OPEN:  # its keys are the user's
+            continue
         if not OmegaConf.is_missing(cfg, key) and isinstance(cfg[key], DictConfig):
             yield from _keys(cfg[key], f"{prefix}{key}.")
 
@@ -121,6 +135,11 @@ def _one_of(key: str, found: str, known: tuple[str, ...]) -> None:
 
 def _check_task(config: Config) -> None:
     _one_of("task", config.task, TASKS)
+    if config.task in OF_STUDIES:
+        if config.tracking.sweep is not None:
+            raise UserError(f"task={config.task}: is about a study, and no trial; leave -m out")
+        _require(config.sweep.name is not None, "sweep.name", None, "the name of a study, or its folder")
+        return
     if config.task != "train":
         _require(config.run is not None, "run", None, f"a run id or folder, as in task={config.task} run=ID")
     else:
@@ -130,6 +149,32 @@ def _check_task(config: Config) -> None:
     _require(modelled, "tracking.register", name, "null with task=evaluate; task=benchmark logs a model")
     if config.task == "benchmark" and config.tracking.sweep is not None:
         raise UserError("task=benchmark: times one network a command, alone on the machine; leave -m out")
+
+
+def check_sweep(sweep: SweepConfig) -> None:
+    """Check the values of the ``sweep`` group; what they search is read when a sweep starts.
+
+    Raises:
+        UserError: one line naming the key, what was found and what was expected.
+    """
+
+    def number(name: str, ok: bool, expected: str) -> None:
+        _require(ok, f"sweep.{name}", getattr(sweep, name), expected)
+
+    s = sweep
+    number("name", s.name is None or s.name.strip(" ./~") != "", "a name, or the path of a folder")
+    for key, direction in s.objectives.items():
+        _one_of(f"sweep.objectives.{key}", direction, ("minimize", "maximize"))
+    if s.sampler is not None:
+        _one_of("sweep.sampler", s.sampler, SAMPLERS)
+    _one_of("sweep.cluster", s.cluster, ("local", "slurm"))
+    number("seed", 0 <= s.seed < 2**32, "0 or more, below 2 to the 32")
+    number("n_trials", s.n_trials is None or s.n_trials > 0, "a positive number of trials, or null")
+    number("workers", s.workers > 0, "1 or more")
+    number("retries", s.retries >= 0, "0 or more")
+    timeout = s.trial_timeout
+    number("trial_timeout", timeout is None or timeout > 0, "a positive number of minutes, or null")
+    number("preview", s.preview is None or s.preview > 0, "a positive number of points, or null")
 
 
 def _check_data(data: DataConfig) -> None:

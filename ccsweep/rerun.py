@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -132,6 +132,37 @@ def sole_user(folder: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise UserError(f"{folder}: another process is working on this run; wait for it or stop it") from None
+
+
+def spelled_out(overrides: Sequence[str]) -> list[str]:
+    """The overrides with those in place of ``+experiment=NAME`` that its file stands for.
+
+    A file that task=export wrote names a run and what to change in it, as a command line does; only the
+    keys are of interest, for the values are in the composed config.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    folders = [Path(s.path) for s in HydraConfig.get().runtime.config_sources if s.schema == "file"]
+    found: list[str] = []
+    for override in overrides:
+        group, option = _parted(override)
+        files = [folder / group / f"{option}.yaml" for folder in folders]
+        path = next((file for file in files if override.startswith("+") and file.is_file()), None)
+        found += [override] if path is None else _keys_of(OmegaConf.load(path))
+    return found
+
+
+def _keys_of(node: Any, prefix: str = "") -> Iterator[str]:
+    for name, value in node.items():
+        if prefix + str(name) == "defaults":
+            entries = [next(iter(entry.items())) for entry in value if isinstance(entry, DictConfig)]
+            yield from (
+                f"{str(key).removeprefix('override ').lstrip('/')}={option}" for key, option in entries
+            )
+        elif isinstance(value, DictConfig):
+            yield from _keys_of(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}={value}"
 
 
 def changes_estimator(overrides: Sequence[str]) -> bool:

@@ -56,17 +56,34 @@ def benchmark(config: Config, folder: Path, overrides: list[str]) -> Report:
         return timing.benchmark(run, job, dataset, _network_name(job.config, dataset))
 
 
+def _sweep_status(config: Config, folder: Path, overrides: list[str]) -> Report:
+    """See ccsweep.search.status."""
+    from ccsweep.search.status import sweep_status
+
+    return sweep_status(config, folder, overrides)
+
+
+def _export(config: Config, folder: Path, overrides: list[str]) -> Report:
+    """See ccsweep.search.export."""
+    from ccsweep.search.export import export
+
+    return export(config, folder, overrides)
+
+
 TASKS: dict[str, Callable[[Config, Path, list[str]], Report]] = {
     "train": train,
     "evaluate": evaluate,
     "benchmark": benchmark,
+    "sweep_status": _sweep_status,
+    "export": _export,
 }
 
 
 @contextlib.contextmanager
 def _again(config: Config, folder: Path, overrides: list[str]) -> Iterator[tuple[Run, "Job", "Dataset"]]:
     """A run that takes up the network of an earlier one, with the estimator that the overrides name."""
-    earlier = rerun.find(config, overrides, "run")
+    named = rerun.spelled_out(overrides)
+    earlier = rerun.find(config, named, "run")
     settings = earlier.settings
     settings.task, settings.run = config.task, earlier.run_id or str(earlier.folder)
     with _prepared(settings) as dataset, _started(settings, folder, overrides, dataset) as run:
@@ -75,7 +92,7 @@ def _again(config: Config, folder: Path, overrides: list[str]) -> Iterator[tuple
 
         job = Job(settings, dataset, folder)
         saved = checkpoint.best(earlier.folder)
-        if rerun.changes_estimator(overrides):
+        if rerun.changes_estimator(named):
             posthoc.refit(job, earlier.trained, saved, dataset.digest)
         else:
             checkpoint.load_network(job.module.network, saved)

@@ -1,46 +1,15 @@
-"""The sweeper on Hydra's own loader and launcher, in this process; its task hands over a report at once."""
+"""Grids: every combination once, a table over seeds at the end."""
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.utils import JobReturn
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-import ccsweep.app  # noqa: F401  registers the schema and the resolver
 from ccsweep.config import root
 from ccsweep.errors import UserError
-from tests.report.test_rows import report
-
-Sweep = Callable[..., list[JobReturn]]
-
-
-def task(cfg: DictConfig) -> dict[str, Any]:
-    """A run without work; it fails at a learning rate of 9."""
-    if cfg.training.learning_rate == 9:
-        raise UserError("nothing was learned")
-    ranks = "-".join(map(str, cfg.ranks.layers)) if cfg.ranks.layers else "control"
-    return report(ranks, cfg.training.seed, 2.0 + cfg.training.seed)
-
-
-@pytest.fixture
-def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
-    """What ``python -m ccsweep -m ...`` does in the folder of the test, its figures in ``out``."""
-    monkeypatch.chdir(tmp_path)
-    GlobalHydra.instance().clear()
-
-    def sweep(*overrides: str) -> list[JobReturn]:
-        hydra = Hydra.create_main_hydra2("ccsweep", create_config_search_path(str(root() / "conf")))
-        quiet = ["hydra.sweep.dir=out", "hydra/job_logging=none", "hydra/hydra_logging=none"]
-        return hydra.multirun("config", task, [*overrides, *quiet], with_log_configuration=False)
-
-    yield sweep
-    GlobalHydra.instance().clear()
+from tests.search.conftest import Sweep
 
 
 def table() -> dict[str, Any]:
@@ -48,15 +17,15 @@ def table() -> dict[str, Any]:
 
 
 def test_every_combination_runs_with_every_seed(sweep: Sweep) -> None:
-    results = sweep("ranks=control,16-12", "training.epochs=4", "seeds=3")
+    trials = sweep("ranks=control,16-12", "training.epochs=4", "seeds=3")
     expected = [(ranks, seed) for ranks in ("control", "16-12") for seed in (0, 1, 2)]
-    assert [(r.return_value["ranks"], r.return_value["seed"]) for r in results] == expected
+    assert [(t.user_attrs["ranks"], t.user_attrs["report"]["seed"]) for t in trials] == expected
     found = table()
     assert [row["settings"] for row in found["rows"]] == [{"ranks": "control"}, {"ranks": "16-12"}]
     assert [row["test_error"] for row in found["rows"]] == [3.0, 3.0]
     assert [row["test_error_sd"] for row in found["rows"]] == [1.0, 1.0]
     # Enough to run it again; nothing of the sweep that it belonged to.
-    assert found["runs"][-1]["overrides"] == ["ranks=16-12", "training.epochs=4", "training.seed=2"]
+    assert found["runs"][-1]["overrides"] == ["training.epochs=4", "ranks=16-12", "training.seed=2"]
 
 
 def test_a_swept_seed_is_no_row_either(sweep: Sweep) -> None:
@@ -68,8 +37,8 @@ def test_a_swept_seed_is_no_row_either(sweep: Sweep) -> None:
 
 @pytest.mark.parametrize("name", ["mnist_table", "svhn_table"])
 def test_every_row_of_the_papers_tables_has_its_value(name: str) -> None:
-    sweeper = OmegaConf.load(root() / "sweeps" / f"{name}.yaml").hydra.sweeper
-    assert list(sweeper.paper) == sweeper.params.ranks.split(",")
+    sweeper = OmegaConf.load(root() / "sweeps" / f"{name}.yaml").sweep
+    assert list(sweeper.paper) == sweeper.space.ranks.split(",")
     assert next(iter(sweeper.paper)) == "control"
     assert list(sweeper.paper.values()) == sorted(sweeper.paper.values())  # a lower rank costs more
 

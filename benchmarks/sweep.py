@@ -1,0 +1,137 @@
+"""What a sweep costs beyond its trials, and how busy its workers are.
+
+    python -m benchmarks.sweep                 # 200 empty trials beside Hydra's own sweeper; about 2 minutes
+    python -m benchmarks.sweep busy            # trials of 0.5 to 3 s on two workers; about a minute
+
+The first runs as many empty trials as empty jobs of Hydra's basic sweeper, one process each, and prints
+milliseconds a trial: from the first trial's start to the last one's end, over the number of trials, so
+that starting processes and drawing the page, once a sweep, are apart. Hydra's sweeper composes, checks and runs a
+job in the parent process, keeps no storage and knows of no other worker. The second prints the share of the
+time from the first trial's start to the last one's end that the workers spent inside trials.
+"""
+
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+import ccsweep.app  # noqa: F401  registers the schema and the resolvers
+from ccsweep.config import root
+
+QUIET = ["hydra.sweep.dir=out", "hydra/job_logging=none", "hydra/hydra_logging=none"]
+AIM = [
+    "+sweep.objectives.validation_error=minimize",
+    "+sweep.objectives.measured_speedup_batch1=maximize",
+    "training.l1=interval(0,1)",
+    "training.l2=interval(0,1)",
+]
+
+
+def empty(cfg: DictConfig) -> dict[str, Any]:
+    """A trial without work."""
+    return {"validation_error": 1 + cfg.training.l1, "measured_speedup_batch1": 1 + cfg.training.l2}
+
+
+def sleepy(cfg: DictConfig) -> dict[str, Any]:
+    """A trial that takes 0.5 to 3 s and no core."""
+    time.sleep(random.Random(cfg.training.l1).uniform(0.5, 3.0))
+    return empty(cfg)
+
+
+def sweep(task: Any, overrides: Sequence[str]) -> Any:
+    """What ``-m`` does, in this process; returns what the sweeper does."""
+    GlobalHydra.instance().clear()
+    hydra = Hydra.create_main_hydra2("ccsweep", create_config_search_path(str(root() / "conf")))
+    return hydra.multirun("config", task, [*overrides, *QUIET], with_log_configuration=False)
+
+
+def span(trials: Sequence[Any]) -> float:
+    """Seconds from the first trial's start to the last one's end."""
+    first = min(trial.datetime_start for trial in trials)
+    return float((max(trial.datetime_complete for trial in trials) - first).total_seconds())
+
+
+def overhead(count: int) -> None:
+    """Milliseconds a trial of each kind of sweep."""
+    print(f"{count} trials without work, milliseconds a trial")
+    for sampler in ("random", "tpe"):
+        with _folder():
+            began = time.perf_counter()
+            with _silence():
+                trials = sweep(empty, [*AIM, f"sweep.sampler={sampler}", f"sweep.n_trials={count}"])
+            whole = time.perf_counter() - began
+        own = sorted(1000 * (t.datetime_complete - t.datetime_start).total_seconds() for t in trials)
+        print(
+            f"  ccsweep, {sampler:7} {1000 * span(trials) / count:6.1f}   median {statistics.median(own):.1f}, "
+            f"95 % below {own[int(0.95 * count)]:.1f}; the whole sweep {whole:.1f} s"
+        )
+    with _folder():
+        began = time.perf_counter()
+        with _silence():
+            sweep(empty, ["hydra/sweeper=basic", f"training.l1=range(0,{count})"])
+        print(f"  Hydra's basic    {1000 * (time.perf_counter() - began) / count:6.1f}   in one process")
+
+
+def busy(count: int, workers: int) -> None:
+    """The share of their time that workers spend inside trials of unequal length."""
+    with _folder():
+        aim = [*AIM, "sweep.sampler=random", f"sweep.n_trials={count}", f"sweep.workers={workers}"]
+        with _silence():
+            trials = sweep(sleepy, aim)
+    asleep = sum(random.Random(t.params["training.l1"]).uniform(0.5, 3.0) for t in trials)
+    seconds = span(trials)
+    print(f"{count} trials of 0.5 to 3 s on {workers} workers: {seconds:.1f} s,")
+    print(
+        f"  workers busy {100 * asleep / (workers * seconds):.1f} % of the time, the wait for the last one included"
+    )
+
+
+class _folder(tempfile.TemporaryDirectory):  # type: ignore[type-arg]  # noqa: N801
+    """A working directory of its own."""
+
+    def __enter__(self) -> str:
+        self._before = os.getcwd()
+        os.chdir(super().__enter__())
+        return os.getcwd()
+
+    def __exit__(self, *error: Any) -> None:
+        os.chdir(self._before)
+        super().__exit__(*error)
+
+
+class _silence:  # noqa: N801
+    """Nothing on standard output."""
+
+    def __enter__(self) -> None:
+        self._stdout = sys.stdout
+        sys.stdout = open(os.devnull, "w")
+
+    def __exit__(self, *error: Any) -> None:
+        sys.stdout.close()
+        sys.stdout = self._stdout
+
+
+def main() -> None:
+    """Run what the command line names."""
+    here = str(Path(__file__).resolve().parent.parent)
+    os.environ["PYTHONPATH"] = here  # workers import the tasks above
+    if sys.argv[1:2] == ["busy"]:
+        busy(count=int((sys.argv[2:] or ["60"])[0]), workers=2)
+    else:
+        overhead(count=int((sys.argv[1:] or ["200"])[0]))
+
+
+if __name__ == "__main__":
+    from benchmarks import sweep as module  # workers must not find the tasks in __main__
+
+    module.main()

@@ -1,0 +1,294 @@
+"""``report.html``: a whole study on one page that opens without a server or a network.
+
+plotly's JavaScript is in the file, 4.8 MB of it; everything else is small. ``front.png`` beside it is
+for documents.
+"""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from optuna import Study
+from optuna.trial import FrozenTrial
+
+from ccsweep.atomic import write_text
+from ccsweep.report.study.standing import (
+    Standing,
+    arrow,
+    cause_of,
+    counts,
+    duration,
+    figure,
+    pace,
+    ranks_of,
+    run_of,
+    seconds_of,
+    settings_of,
+    standing,
+)
+from ccsweep.search import front
+from ccsweep.tracking.mask import mask
+
+PAGE, PICTURE = "report.html", "front.png"
+
+_OTHERS = ("density", "false_off", "theoretical_speedup_inference")  # shown beside the objectives
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto;
+       max-width: 1160px; padding: 24px; }
+h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 36px 0 6px; }
+p { margin: 4px 0; max-width: 80ch; } p.dim, dt, th { color: #666; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 18px; margin: 14px 0; }
+dd { margin: 0; overflow-wrap: anywhere; }
+code { font: 13px/1.5 ui-monospace, monospace; background: #f4f4f4; padding: 1px 4px; border-radius: 3px; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13.5px; }
+th, td { text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid #e6e6e6; vertical-align: top; }
+th { font-weight: 500; white-space: nowrap; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+td code { white-space: nowrap; } td.settings { min-width: 260px; } td.settings code { white-space: normal; }
+tr.knee td { background: #fff6ef; }
+"""
+
+
+def write(study: Study, folder: Path) -> list[Path]:
+    """Write the page, and the picture if a trial is complete; returns their paths.
+
+    Args:
+        study: as the sweeper keeps it; nothing else is read.
+        folder: where to.
+    """
+    from ccsweep.report.study.picture import draw_front  # matplotlib
+
+    trials = study.get_trials(deepcopy=False)
+    attrs = study.user_attrs
+    objectives = front.objectives_of(attrs.get("definition", {}))
+    workers = len({trial.user_attrs.get("worker") for trial in trials if not trial.state.is_finished()})
+    now = standing(trials, objectives, attrs.get("n_trials"), workers)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / PAGE, _html(study, now, attrs, folder))
+    files = [folder / PAGE]
+    if front.counted(now.complete):
+        files.append(draw_front(folder / PICTURE, mask(f"{study.study_name}: {_aims(now)}"), now))
+    return files
+
+
+def command_for(study: Study, task: str, pick: str | None = None) -> str:
+    """The command of a task about the study, as a person types it in the folder of the outputs."""
+    folder = Path(study.user_attrs.get("folder", study.study_name))
+    named = folder.parts[-3:-1] == ("outputs", "sweeps")
+    words = ["python", "-m", "ccsweep", f"task={task}"]
+    words.append(f"sweep.name={folder.name if named else folder}")
+    if pick is not None:
+        words.append(f"pick={pick}")
+    line = mask(shlex.join(words))
+    if not (folder / "study.journal").exists() and folder.exists():
+        line += " sweep.storage=URL"  # which may hold a password, and is kept nowhere
+    return line
+
+
+def _html(study: Study, now: Standing, attrs: Mapping[str, Any], folder: Path) -> str:
+    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+
+    from ccsweep.report.study import charts
+
+    name = escape(mask(study.study_name))
+    parts = [
+        f"<h1>{name}</h1>",
+        f"<p>{escape(counts(now))}. {escape(_sentence(pace(now, bool(now.running))))}</p>",
+        _heading(study, now, attrs, folder),
+        _section("Front" if len(now.objectives) > 1 else "Trials", _FRONT, charts.fronts(now)),
+        "<div class=wide>" + _front_table(study, now) + "</div>",
+        _section("Growth", _growth_text(now), [charts.growth(now)]),
+        _section("Parameter importances", _IMPORTANCES, [charts.importances(study, now)]),
+        _section("Parallel coordinates", _PARALLEL, [charts.parallel(now)]),
+        _section("Workers", _busy(now), [charts.timeline(now)]),
+        "<h2>Trials without a result</h2>",
+        "<div class=wide>" + _failed_table(now) + "</div>",
+        f"<p class=dim>Written {datetime.now():%Y-%m-%d %H:%M}.</p>",
+    ]
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>\n'
+        f"<style>{_STYLE}</style>\n<script>{get_plotlyjs()}</script></head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+_FRONT = "A point is a completed trial; point at it to see its settings and its run."
+_IMPORTANCES = (
+    "What share of the differences between trials each parameter explains (PED-ANOVA, between the best "
+    "tenth and the rest). Only parameters that all trials have are compared."
+)
+_PARALLEL = "A line is a trial. Drag along an axis to keep the lines that pass there."
+
+
+def _section(title: str, text: str, drawn: Iterable[Any]) -> str:
+    """A heading with figures, or with the lines that say why there are none."""
+    shown = []
+    for i, chart in enumerate(drawn):
+        if isinstance(chart, str):
+            shown.append(f"<p class=dim>{escape(chart)}</p>")
+            continue
+        from plotly.io import to_html  # type: ignore[import-untyped]
+
+        settings = {"displaylogo": False, "responsive": True}
+        shown.append(
+            to_html(
+                chart,
+                config=settings,
+                full_html=False,
+                include_plotlyjs=False,
+                div_id=f"{title.lower().replace(' ', '-')}-{i}",
+            )
+        )
+    return f"<h2>{escape(title)}</h2>\n<p class=dim>{escape(text)}</p>\n" + "\n".join(shown)
+
+
+def _heading(study: Study, now: Standing, attrs: Mapping[str, Any], folder: Path) -> str:
+    definition = attrs.get("definition", {})
+    space = [f"{key}={text}" for key, text in definition.get("space", {}).items()]
+    only = [f"{key} where {text}" for key, text in definition.get("conditions", {}).items()]
+    journal = folder / "study.journal"
+    facts = {
+        "objectives": [_aims(now)],
+        "constraints": definition.get("constraints", []),
+        "space": [*space, *only],
+        "same for all": [" ".join(definition.get("base", []))],
+        "sampler": [definition.get("sampler") or ""],
+        "pruning": [definition.get("pruning") or ""],
+        "command": [attrs.get("command", "")],
+        "code": [str(attrs.get("commit") or "")],
+        "host": [attrs.get("host", "")],
+        "when": [_span(now)],
+        "folder": [str(attrs.get("folder", folder))],
+        "MLflow": [f"run {attrs['parent']} in {attrs.get('uri', '')}"] if attrs.get("parent") else [],
+        "look closer": [f"optuna-dashboard {shlex.quote(str(journal))}"] if journal.exists() else [],
+    }
+    coded = {"space", "same for all", "command", "look closer", "folder", "constraints"}
+    rows = []
+    for key, values in facts.items():
+        texts = [escape(mask(str(value))) for value in values if value]
+        if texts:
+            marked = [f"<code>{text}</code>" for text in texts] if key in coded else texts
+            rows.append(f"<dt>{key}</dt><dd>{'<br>'.join(marked)}</dd>")
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _front_table(study: Study, now: Standing) -> str:
+    best = front.pareto(now.complete, now.objectives)
+    if not best:
+        kept = "; none keeps the constraints" if front.counted(now.complete) else ""
+        return f"<p class=dim>No trial to choose from{kept}.</p>"
+    knee = front.knee(best, now.objectives)
+    others = [
+        key
+        for key in _OTHERS
+        if key not in now.objectives and any(key in t.user_attrs.get("report", {}) for t in best)
+    ]
+    heads = [f"{key} {arrow(way)}" for key, way in now.objectives.items()]
+    rows = []
+    for trial in best:
+        values = [(key, front.value_of(trial, key, now.objectives)) for key in (*now.objectives, *others)]
+        pick = "knee" if trial is knee and len(best) > 1 else f"trial:{trial.number}"
+        rows.append(
+            [
+                f"{trial.number}" + ("&nbsp;(knee)" if pick == "knee" else ""),
+                *("" if value is None else figure(key, value) for key, value in values),
+                ranks_of(trial),
+                _code(settings_of(trial)),
+                _code(run_of(trial)),
+                _code(command_for(study, "export", f"trial:{trial.number}")),
+            ]
+        )
+    columns = ["trial", *heads, *others, "ranks", "settings", "run", "to use it"]
+    numbers = range(1, 1 + len(heads) + len(others))
+    marked = [i for i, trial in enumerate(best) if trial is knee and len(best) > 1]
+    return _table(columns, rows, numbers, marked)
+
+
+def _failed_table(now: Standing) -> str:
+    kinds = {
+        "failed": now.failed,
+        "failed, tried again": now.retried,
+        "pruned": now.pruned,
+        "stopped": now.stopped,
+    }
+    rows = []
+    for kind, trials in kinds.items():
+        for trial in trials:
+            took = seconds_of(trial)
+            worker = escape(str(trial.user_attrs.get("worker", "")))
+            ran = "" if took is None else duration(took)
+            rows.append(
+                [str(trial.number), kind, escape(cause_of(trial)), _code(settings_of(trial)), worker, ran]
+            )
+    if not rows:
+        return "<p class=dim>Every trial that ended has a result.</p>"
+    return _table(["trial", "what", "cause", "settings", "worker", "ran"], rows, (), ())
+
+
+def _table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int], marked: Sequence[int]
+) -> str:
+    """A table of cells that are HTML already."""
+    kinds = {heads.index("settings"): " class=settings"} | dict.fromkeys(numbers, " class=number")
+    lines = ["<tr>" + "".join(f"<th>{escape(head)}</th>" for head in heads) + "</tr>"]
+    for i, row in enumerate(rows):
+        cells = (f"<td{kinds.get(j, '')}>{cell}</td>" for j, cell in enumerate(row))
+        lines.append(f"<tr{' class=knee' if i in marked else ''}>{''.join(cells)}</tr>")
+    return "<table>" + "\n".join(lines) + "</table>"
+
+
+def _code(text: str) -> str:
+    return f"<code>{escape(text)}</code>" if text else ""
+
+
+def _aims(now: Standing) -> str:
+    return ", ".join(f"{key} {arrow(direction)}" for key, direction in now.objectives.items())
+
+
+def _growth_text(now: Standing) -> str:
+    if len(now.objectives) == 1:
+        return "The best value so far."
+    worst = front.reference(now.complete, now.objectives)
+    values = ", ".join(f"{k} {figure(k, v)}" for k, v in zip(now.objectives, worst, strict=False))
+    return (
+        "Hypervolume is what the front beats, in the product of the objectives' units, down to the worst "
+        f"values that any trial had ({values})."
+        if values
+        else "Hypervolume is what the front beats, down to the worst values that any trial had."
+    )
+
+
+def _busy(now: Standing) -> str:
+    """How much of the time between their first and last trial the workers had one."""
+    spans: dict[str, list[FrozenTrial]] = {}
+    for trial in [*now.complete, *now.pruned, *now.failed, *now.retried, *now.stopped]:
+        if trial.datetime_start and trial.datetime_complete:
+            spans.setdefault(str(trial.user_attrs.get("worker", "?")), []).append(trial)
+    had = sum(t.duration.total_seconds() for trials in spans.values() for t in trials if t.duration)
+    there = sum(_seconds_between(trials) for trials in spans.values())
+    text = "A bar is a trial."
+    return f"{text} Workers had a trial for {100 * had / there:.0f} % of their time." if there else text
+
+
+def _seconds_between(trials: Sequence[FrozenTrial]) -> float:
+    began = [t.datetime_start for t in trials if t.datetime_start]
+    ended = [t.datetime_complete for t in trials if t.datetime_complete]
+    return (max(ended) - min(began)).total_seconds()
+
+
+def _span(now: Standing) -> str:
+    trials = [*now.finished, *now.reused, *now.retried, *now.stopped, *now.running]
+    began = [trial.datetime_start for trial in trials if trial.datetime_start]
+    ended = [trial.datetime_complete for trial in trials if trial.datetime_complete]
+    if not began or not ended:
+        return ""
+    total = duration((max(ended) - min(began)).total_seconds())
+    return f"{min(began):%Y-%m-%d %H:%M} to {max(ended):%Y-%m-%d %H:%M} ({total})"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."

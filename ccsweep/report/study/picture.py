@@ -1,0 +1,129 @@
+"""``front.png``: the front of a study for documents, in the style of the other pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import AutoLocator, MaxNLocator
+from optuna.trial import FrozenTrial
+
+from ccsweep.report.canvas import describe, new_figure, save
+from ccsweep.report.study.points import Points, extent, points, stairs
+from ccsweep.report.study.standing import Standing, arrow, ranks_of
+from ccsweep.search import front
+
+_BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "0.65"  # Okabe and Ito's, as in the other pictures
+_NAMED = 12  # on a front of more trials only its ends and its knee have their ranks beside them
+
+
+def draw_front(path: Path, title: str, now: Standing) -> Path:
+    """Draw the front, the first objective upwards and each other one along a panel of its own.
+
+    A study of one objective is drawn as value by trial, with the best so far as a line.
+
+    Args:
+        path: of the PNG.
+        title: which study it is.
+        now: how it stands; at least one trial is complete.
+
+    Returns:
+        ``path``.
+    """
+    found = points(now.complete, now.objectives)
+    names = list(now.objectives)
+    figure = new_figure(title, height=6)
+    if len(names) == 1:
+        axes = figure.subplots()
+        _draw_values(axes, now, found)
+        handles: Sequence[Artist] = axes.get_legend_handles_labels()[0]
+    else:
+        panels = figure.subplots(1, len(names) - 1, squeeze=False)[0]
+        for place, panel in enumerate(panels, 1):
+            _draw_pair(panel, now, found, place)
+        handles = _handles(found)
+    figure.legend(handles=handles, frameon=False, loc="outside lower center", ncols=4)
+    return save(figure, path)
+
+
+def _draw_pair(axes: Axes, now: Standing, found: Points, x: int) -> None:
+    names = list(now.objectives)
+    (along, left_out_x), (up, left_out_y) = extent(found, x), extent(found, 0)
+    outside = max(left_out_x, left_out_y)
+    beyond = f"; farther out: {outside}" if outside else ""
+    describe(axes, f"{len(found.best)} of {len(found.all)} trials on the front{beyond}", "", "")
+    axes.set_xlabel(_label(now, names[x]))
+    axes.set_ylabel(_label(now, names[0]))
+    axes.xaxis.set_major_locator(AutoLocator())
+    if len(names) == 2:
+        line = stairs(found.best, now.objectives, x, 0)
+        axes.plot([p[0] for p in line], [p[1] for p in line], color=_BLUE, linewidth=1.2, alpha=0.6)
+    layers: list[tuple[list[FrozenTrial], dict[str, Any]]] = [
+        (found.beaten, {"color": _GREY, "marker": "o", "markersize": 5}),
+        (found.infeasible, {"color": _GREY, "marker": "x", "markersize": 6}),
+        (found.best, {"color": _BLUE, "marker": "o", "markersize": 7}),
+        ([found.knee] if found.knee else [], {"color": _VERMILLION, "marker": "D", "markersize": 9}),
+    ]
+    for trials, style in layers:
+        xs, ys = [t.values[x] for t in trials], [t.values[0] for t in trials]
+        axes.plot(xs, ys, linestyle="none", **style)
+    axes.set(xlim=along, ylim=up)
+    ends = {found.best[0].number, found.best[-1].number} if found.best else set()
+    for trial in found.best:
+        if len(found.best) <= _NAMED or trial is found.knee or trial.number in ends:
+            axes.annotate(
+                ranks_of(trial),
+                (trial.values[x], trial.values[0]),
+                xytext=(6, -11),
+                textcoords="offset points",
+                fontsize=8,
+                color="0.3",
+            )
+
+
+def _draw_values(axes: Axes, now: Standing, found: Points) -> None:
+    (name,) = now.objectives
+    describe(axes, f"{len(found.all)} trials", "trial", _label(now, name))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    layers: list[tuple[list[FrozenTrial], str, dict[str, Any]]] = [
+        (found.beaten, "trial", {"color": _GREY, "marker": "o"}),
+        (found.infeasible, "breaks a constraint", {"color": _GREY, "marker": "x"}),
+        (found.best, "best", {"color": _VERMILLION, "marker": "D"}),
+    ]
+    for trials, label, style in layers:
+        if trials:
+            xs, ys = [t.number for t in trials], [t.values[0] for t in trials]
+            axes.plot(xs, ys, linestyle="none", label=label, **style)
+    curve = front.best_so_far(now.complete, now.objectives)[name]
+    ended = [trial.number for trial in front.by_end(front.counted(now.complete))]
+    # Workers end trials out of order: a best so far belongs to the latest number that had ended.
+    xs = [max(ended[:count]) for count, _ in curve]
+    line: dict[str, Any] = {"color": _BLUE, "linewidth": 1.5, "drawstyle": "steps-post"}
+    axes.plot(xs, [value for _, value in curve], label="best so far", **line)
+    for trial in found.best:
+        place: dict[str, Any] = {"xytext": (8, 4), "textcoords": "offset points", "fontsize": 8}
+        axes.annotate(ranks_of(trial), (trial.number, trial.values[0]), **place)
+
+
+def _label(now: Standing, name: str) -> str:
+    unit = {"error": ", %", "speedup": ", times"}
+    found = next((text for word, text in unit.items() if word in name), "")
+    return (
+        f"{name.replace('_', ' ').replace('batch', 'batch ')}{found}  ({arrow(now.objectives[name])} better)"
+    )
+
+
+def _handles(found: Points) -> list[Line2D]:
+    def marker(label: str, colour: str, shape: str) -> Line2D:
+        return Line2D([], [], color=colour, marker=shape, linestyle="none", label=label)
+
+    handles = [marker("front", _BLUE, "o")]
+    if found.knee:
+        handles.append(marker(f"knee: trial {found.knee.number}", _VERMILLION, "D"))
+    if found.beaten:
+        handles.append(marker("beaten", _GREY, "o"))
+    if found.infeasible:
+        handles.append(marker("breaks a constraint", _GREY, "x"))
+    return handles

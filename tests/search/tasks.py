@@ -1,0 +1,83 @@
+"""A task for studies that costs nothing and does what its overrides ask for; workers import it.
+
+``training.source`` names what happens: a number of seconds to sleep, or one of the words below. Every call
+leaves a line in ``computed`` in the working directory.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from ccsweep import app
+from ccsweep.errors import UserError
+from ccsweep.tracking import Run, open_parent, resolve_uri
+from tests.report.test_rows import report
+
+
+def computed() -> list[str]:
+    """What was computed so far, one line a call."""
+    path = Path("computed")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def task(cfg: DictConfig) -> dict[str, Any]:
+    """A run without work; it fails at a learning rate of 9."""
+    line = f"{cfg.training.l1:g} {cfg.training.l2:g} {cfg.training.seed}"
+    before = computed().count(line)
+    with open("computed", "a") as file:
+        file.write(f"{line}\n")
+    if os.environ.get("TRACKED"):
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        uri = resolve_uri(cfg.tracking.uri)
+        parent = open_parent(uri, "tests", Path(cfg.tracking.sweep))
+        with Run.start(
+            uri,
+            experiment="tests",
+            name=line,
+            params={},
+            tags={},
+            folder=folder,
+            parent_id=parent,
+            system_metrics=False,
+        ) as run:
+            return _result(cfg, before) | {"run_id": run.id}
+    return _result(cfg, before)
+
+
+def _result(cfg: DictConfig, before: int) -> dict[str, Any]:
+    ranks = "-".join(map(str, cfg.ranks.layers)) if cfg.ranks.layers else "control"
+    found = report(ranks, cfg.training.seed, 2.0 + cfg.training.seed)
+    found |= {
+        "validation_error": 1 + cfg.training.l1,
+        "measured_speedup_batch1": 1 + cfg.training.l2,
+        "false_off": 0.1,
+    }
+    if cfg.training.learning_rate == 9:
+        raise UserError("nothing was learned")
+    match cfg.training.source:
+        case "raise":
+            raise ValueError("a bug in the task")
+        case "nan":
+            found["validation_error"] = float("nan")
+        case "no memory":
+            raise MemoryError
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "killed once" if before == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "no end":
+            time.sleep(600)
+        case seconds if seconds.replace(".", "").isdigit():
+            time.sleep(float(seconds))
+    return found
+
+
+def main() -> None:
+    """What ``python -m ccsweep`` does, with this task."""
+    app.run_task = task  # type: ignore[assignment]
+    app.main()
