@@ -3,11 +3,11 @@
     python -m benchmarks.sweep                 # 200 empty trials beside Hydra's own sweeper; about 2 minutes
     python -m benchmarks.sweep busy            # trials of 0.5 to 3 s on two workers; about a minute
 
-The first runs as many empty trials as empty jobs of Hydra's basic sweeper, one process each, and prints
-milliseconds a trial: from the first trial's start to the last one's end, over the number of trials, so
-that starting processes and drawing the page, once a sweep, are apart. Hydra's sweeper composes, checks and runs a
-job in the parent process, keeps no storage and knows of no other worker. The second prints the share of the
-time from the first trial's start to the last one's end that the workers spent inside trials.
+The first runs empty trials, and as many empty jobs of Hydra's basic sweeper, one process each, and prints
+milliseconds a trial: from the first trial's start to the last one's end, over the number of trials, so that
+starting a worker and drawing the page, once a sweep, are apart. Hydra's sweeper composes, checks and runs
+a job in its own process, keeps no storage and knows of no other worker. The second prints the share of
+the time from the first trial's start to the last one's end that the workers spent inside trials.
 """
 
 import os
@@ -72,8 +72,9 @@ def overhead(count: int) -> None:
             whole = time.perf_counter() - began
         own = sorted(1000 * (t.datetime_complete - t.datetime_start).total_seconds() for t in trials)
         print(
-            f"  ccsweep, {sampler:7} {1000 * span(trials) / count:6.1f}   median {statistics.median(own):.1f}, "
-            f"95 % below {own[int(0.95 * count)]:.1f}; the whole sweep {whole:.1f} s"
+            f"  ccsweep, {sampler:7} {1000 * span(trials) / count:6.1f}   median "
+            f"{statistics.median(own):.1f}, 95 % below {own[int(0.95 * count)]:.1f}; "
+            f"the whole sweep {whole:.1f} s"
         )
     with _folder():
         began = time.perf_counter()
@@ -91,12 +92,11 @@ def busy(count: int, workers: int) -> None:
     asleep = sum(random.Random(t.params["training.l1"]).uniform(0.5, 3.0) for t in trials)
     seconds = span(trials)
     print(f"{count} trials of 0.5 to 3 s on {workers} workers: {seconds:.1f} s,")
-    print(
-        f"  workers busy {100 * asleep / (workers * seconds):.1f} % of the time, the wait for the last one included"
-    )
+    share = 100 * asleep / (workers * seconds)
+    print(f"  workers busy {share:.1f} % of the time, the wait for the last one included")
 
 
-class _folder(tempfile.TemporaryDirectory):  # type: ignore[type-arg]  # noqa: N801
+class _folder(tempfile.TemporaryDirectory):  # noqa: N801
     """A working directory of its own."""
 
     def __enter__(self) -> str:

@@ -63,8 +63,7 @@ class Skipping:
 
     def __call__(self, x: Tensor) -> tuple[Tensor, bool]:
         """Outputs (batch, units) of x (batch, in_features), and whether x was finite."""
-        rows = x.numpy()
-        batch = len(rows)
+        rows, batch = x.numpy(), x.size(0)
         out = np.empty((batch, self._units), np.float32)
         if batch == 1:  # a few microseconds in all: every line here would count
             return torch.from_numpy(out), kernels.run(
@@ -155,7 +154,7 @@ def accepted(x: Tensor, inputs: int) -> Tensor:
     Raises:
         UserError: another shape or device, or no floats.
     """
-    if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != inputs:
+    if not isinstance(x, Tensor) or x.dim() != 2 or x.size(1) != inputs:
         found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise UserError(f"the engine got {found}: expected a tensor of shape (batch, {inputs})")
     if not x.is_cpu:
