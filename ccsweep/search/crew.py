@@ -17,11 +17,13 @@ from typing import Any
 
 import psutil
 
+from ccsweep.errors import UserError
 from ccsweep.schema import SweepConfig
 from ccsweep.search import lease
 from ccsweep.search.folder import SUBMITIT, WORKERS
 from ccsweep.search.lease import Contents, Watch
 from ccsweep.search.worker import Payload, work
+from ccsweep.tracking.mask import mask
 
 _YEAR = 60 * 24 * 365  # submitit wants a time limit, in minutes; here there is none
 _DAY = 60 * 24
@@ -76,9 +78,17 @@ class Crew:
         slot = next(i for i in range(self.sweep.workers) if i not in taken)
         index, self._next = self._next, self._next + 1
         name = f"w{index}"
-        self._executor.update_parameters(**self._parameters(slot, name))
-        with _for_child(self._threads()):
-            job = self._executor.submit(work, self.payload, name, index, self._gpu(slot))
+        try:
+            self._executor.update_parameters(**self._parameters(slot, name))
+            with _for_child(self._threads()):
+                job = self._executor.submit(work, self.payload, name, index, self._gpu(slot))
+        except Exception as error:
+            if self.sweep.cluster == "local":
+                raise
+            reason = mask(str(error)).strip().partition("\n")[0]
+            raise UserError(
+                f"sweep.cluster={self.sweep.cluster}: no worker can be started ({reason})"
+            ) from error
         self._jobs.append(job)
         self.members.append(Member(name, slot, job, self.folder / WORKERS / f"{name}.json"))
 

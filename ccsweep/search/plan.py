@@ -3,7 +3,7 @@
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ccsweep.config import check_sweep
+from ccsweep.config import check_sweep, known_keys
 from ccsweep.errors import UserError
 from ccsweep.explain import explain
 from ccsweep.schema import Config, SweepConfig
 from ccsweep.search.compose import Composer, without_hydra
 from ccsweep.search.identity import settings_of
 from ccsweep.search.objectives import GRID, Constraint, check_keys, read_constraint
-from ccsweep.search.space import Params, Space
+from ccsweep.search.space import Params, Space, written
 from ccsweep.tracking.mask import mask
 
 SEED = "training.seed"
@@ -90,6 +90,13 @@ class Plan:
         """What was typed, for a file or a person."""
         return mask(shlex.join(self.command))
 
+    @property
+    def command_to_go_on(self) -> str:
+        """What to type in order to go on with a study that was stopped."""
+        found = self.sweep.name is not None or any(w.startswith("hydra.sweep.dir=") for w in self.command)
+        folder = [] if found else [f"hydra.sweep.dir={self.folder}"]
+        return mask(shlex.join([*self.command, *folder]))
+
     def overrides(self, own: Sequence[str]) -> list[str]:
         """All overrides of a trial with its ``own``."""
         return [*self.plain, *own, *self._test(), f"tracking.sweep='{self.folder}'"]
@@ -118,9 +125,9 @@ def make_plan(arguments: Sequence[str], master: DictConfig, loader: ConfigLoader
     composer = Composer(loader, master)
     parser = OverridesParser.create(config_loader=loader)
     try:
-        config = _unchecked(master)  # a swept key may yet put right what is wrong in it
-        check_sweep(config.sweep)
-        return _Reader(arguments, config, composer, parser).plan(Path(master.hydra.sweep.dir).resolve())
+        reader = _Reader(arguments, master, composer, parser)
+        check_sweep(reader.sweep)
+        return reader.plan(Path(master.hydra.sweep.dir).resolve())
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
 
@@ -134,9 +141,10 @@ class _Reader:
     """Reads a command into a :class:`Plan`."""
 
     def __init__(
-        self, arguments: Sequence[str], config: Config, composer: Composer, parser: OverridesParser
+        self, arguments: Sequence[str], master: DictConfig, composer: Composer, parser: OverridesParser
     ) -> None:
-        self.config, self.composer, self.parser = config, composer, parser
+        self.master, self.composer, self.parser = master, composer, parser
+        self.config = config = _unchecked(master)  # a swept key may yet put right what is wrong in it
         self.sweep = config.sweep
         self.overrides = parser.parse_overrides(list(arguments))
 
@@ -152,10 +160,12 @@ class _Reader:
         swept, plain = self._parted()
         self._check_seeds(swept, plain, sampler)
         fixed = {o.get_key_element(): o.get_value_element_as_str() for o in plain if not o.is_delete()}
-        texts = {k: v for k, v in {**sweep.space, **swept}.items() if k not in fixed}
+        fixed = {**self._in_effect(sweep.conditions), **fixed}
+        given = {o.get_key_element() for o in plain}
+        texts = {k: v for k, v in {**sweep.space, **swept}.items() if k not in given}
+        fixed = {k: v for k, v in fixed.items() if k not in texts}
         if config.seeds > 1:
             texts[SEED] = f"range(0,{config.seeds})"
-            fixed.pop(SEED, None)
         space = Space(texts, sweep.conditions, fixed, self.parser)
         self._check_size(space, sampler)
         points = self._points(space, sampler)
@@ -194,6 +204,20 @@ class _Reader:
             swept[key] = override.get_value_string()
             plain.pop(key, None)
         return swept, list(plain.values())
+
+    def _in_effect(self, conditions: Mapping[str, str]) -> dict[str, str]:
+        """What the config says of keys that conditions ask for; a searched key's own value comes later."""
+        found = {}
+        for text in conditions.values():
+            key = text.partition("=")[0].rstrip("! ").strip()
+            choices = self.master.hydra.runtime.choices
+            if key in choices:
+                found[key] = str(choices[key])
+            elif key in known_keys():
+                value = OmegaConf.select(self.master, key)
+                if value is None or isinstance(value, str | int | float):
+                    found[key] = written(value)
+        return found
 
     def _check_seeds(self, swept: dict[str, str], plain: list[Override], sampler: str) -> None:
         seeds, task = self.config.seeds, self.config.task

@@ -14,13 +14,19 @@ Before training, the bound ``1 / rank cost``, the theoretical speed-up with no u
 trial that cannot keep a constraint on a theoretical speed-up, whatever it learns.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from math import sqrt
+from typing import Any
 
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ccsweep.errors import Pruned
 from ccsweep.search.objectives import Constraint
+from ccsweep.tracking.outcome import describe
+
+log = logging.getLogger(__name__)
 
 FIRST_EPOCH = 3
 BETTER_TRIALS = 2
@@ -62,8 +68,11 @@ class Pruner:
         value = float(figures[self._metric])
         limit = next((float(figures[k]) for k in figures if k.rpartition("/")[2] == _LIMIT), 1.0)
         self._epochs.append([epoch, value, limit])
-        self._trial.set_user_attr("epochs", self._epochs)
-        trials = self._trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        self._keep("epochs", self._epochs)
+        try:
+            trials = self._trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        except (StorageInternalError, OSError):
+            return
         better = dominating(trials, self._metric, epoch, value, limit, self._sign)
         if epoch >= FIRST_EPOCH and len(better) >= BETTER_TRIALS:
             numbers = ", ".join(str(trial.number) for trial in better[:3])
@@ -71,6 +80,12 @@ class Pruner:
                 f"{self._metric} {value:.4g} at epoch {epoch}: worse than trials {numbers}, "
                 "which had no more left to compute"
             )
+
+    def _keep(self, name: str, value: Any) -> None:
+        try:
+            self._trial.set_user_attr(name, value)
+        except (StorageInternalError, OSError) as error:  # no reason to end a training
+            log.warning("the storage failed: %s", describe(error))
 
     def _check(self, bound: float) -> None:
         for constraint in self._constraints:

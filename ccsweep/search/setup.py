@@ -17,6 +17,7 @@ from ccsweep.search.crew import kill_tree, remove_pickles
 from ccsweep.search.folder import DEFINITION, WORKERS
 from ccsweep.search.plan import Plan
 from ccsweep.tracking import provenance, resolve_uri
+from ccsweep.tracking.find import run_id_of, store_of
 from ccsweep.tracking.mask import mask
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def open_or_begin(plan: Plan) -> "Study":
         UserError: it began with another definition, or its storage cannot be used.
     """
     refuse_change(plan)
+    if not (plan.folder / DEFINITION).exists() and (other := run_id_of(plan.folder)) is not None:
+        raise UserError(f"hydra.sweep.dir={plan.folder}: holds run {other} already; choose another folder")
     end_workers(plan.folder)
     damaged = plan.sweep.storage is None and storage.mend(plan.folder)
     study = storage.create(plan.folder, plan.sweep.storage, plan.objectives)
@@ -111,8 +114,9 @@ def settle(
 
 def end_workers(folder: Path) -> None:
     """End workers that outlived their sweeper: at once on this host, elsewhere they notice by themselves."""
-    paths = list((folder / WORKERS).glob("w*.json"))
-    leases = [found for path in paths if (found := lease.read(path)) is not None and found["ended"] is None]
+    paths = (folder / WORKERS).glob("w*.json")
+    by_path = {p: found for p in paths if (found := lease.read(p)) is not None and found["ended"] is None}
+    leases = by_path.values()
     for found in leases:
         if lease.runs_here(found):
             log.warning("worker %s of a sweep that is gone was still at work: ended", found["id"])
@@ -121,14 +125,10 @@ def end_workers(folder: Path) -> None:
     deadline = time.monotonic() + 10
     while any(lease.runs_here(found) for found in leases) and time.monotonic() < deadline:
         time.sleep(0.05)
-    elsewhere = [path for path, found in zip(paths, leases, strict=False) if _is_elsewhere(found)]
+    elsewhere = [path for path, found in by_path.items() if found["host"] != socket.gethostname()]
     while any((now := lease.read(p)) and now["ended"] is None and watch.lives(now) for p in elsewhere):
         time.sleep(1.0)
     remove_pickles(folder)
-
-
-def _is_elsewhere(found: lease.Contents) -> bool:
-    return bool(found["host"] != socket.gethostname())
 
 
 def _written(folder: Path) -> dict[str, Any] | None:
@@ -176,7 +176,7 @@ def _shown(value: Any) -> str:
 def _describe(plan: Plan, study: "Study") -> None:
     """Write down what the study is and how it was called."""
     known = study.user_attrs
-    uri = mask(resolve_uri(plan.uri))
+    uri = mask(store_of(plan.folder) or resolve_uri(plan.uri))
     tags = provenance.code_tags()
     values = {
         "definition": plan.definition,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # half a second
 __all__ = ["connect", "create", "mend", "open_study", "study_folder"]
 
 SECONDS = 5.0
+_LOCK_SECONDS = 10  # after which the journal's lock, held for milliseconds, is one that a killed process left
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
 _HINT = "start that server, or leave sweep.storage out for a file in the study's folder"
 
@@ -40,11 +41,12 @@ def connect(folder: Path, url: str | None) -> "BaseStorage":
     if url is not None:
         return _database(url)
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
     path = folder / JOURNAL
     try:
-        return JournalStorage(JournalFileBackend(str(path)))
+        lock = JournalFileSymlinkLock(str(path), grace_period=_LOCK_SECONDS)
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
     except OSError as error:
         raise _unwritable(path, error) from error
     except (ValueError, KeyError) as error:

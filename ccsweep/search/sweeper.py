@@ -8,7 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,8 @@ from ccsweep.search import trials as outcomes
 from ccsweep.search.folder import SWEEPER
 from ccsweep.search.lease import Lease
 from ccsweep.search.plan import Plan, make_plan
+from ccsweep.tracking.mask import mask
+from ccsweep.tracking.outcome import Status, describe
 
 if TYPE_CHECKING:  # half a second, which --help does not have
     from optuna import Study
@@ -33,6 +35,8 @@ if TYPE_CHECKING:  # half a second, which --help does not have
     from ccsweep.search.tracker import Tracker
 
 POLL = 0.25  # seconds
+_STORAGE_SECONDS = 60.0  # that a storage may be away for
+_KILLED = "worker killed (signal 9)"
 _DEATHS = 3  # in a row, of workers that never got to a trial
 
 log = logging.getLogger(__name__)
@@ -60,8 +64,17 @@ class Sweeper:
 
             show(plan)
             return []
+        from optuna.exceptions import StorageInternalError
+
         with _sole_sweeper(plan.folder):
-            return self._sweep(plan)
+            try:
+                return self._sweep(plan)
+            except StorageInternalError as error:
+                shown = mask(str(plan.sweep.storage))
+                reason = mask(str(error.__cause__ or error)).strip().partition("\n")[0]
+                raise UserError(
+                    f"sweep.storage={shown}: failed ({reason}); mend it, then give the same command again"
+                ) from error
 
     def _sweep(self, plan: Plan) -> "list[FrozenTrial]":
         from ccsweep.search import setup
@@ -80,7 +93,8 @@ class Sweeper:
 
         tracker = Tracker(study, plan.folder, plan.objectives, plan.uri)
         crew = Crew(plan.folder, plan.sweep, self._payload(plan, lease))
-        status, files = "KILLED", []
+        status: Status = "KILLED"
+        files: list[Path] = []
         try:
             self._watch(plan, study, crew, tracker)
             trials = study.get_trials(deepcopy=False)
@@ -89,7 +103,8 @@ class Sweeper:
             files = conclusion.write(plan, study)
         except BaseException:
             with finishing():  # a second Ctrl-C does not wait
-                lease.set(stop=True)
+                with suppress(OSError):  # a full disk must not keep workers alive
+                    lease.set(stop=True)
                 crew.stop()
                 self._settle_all(plan, study)
             raise
@@ -97,9 +112,9 @@ class Sweeper:
             with finishing():
                 crew.leave()
                 remove_pickles(plan.folder)
-                tracker.finish(study.get_trials(deepcopy=False), files, status)  # type: ignore[arg-type]
+                tracker.finish(files, status)
                 if status == "KILLED":
-                    print(f"go on with: {plan.shown_command}")
+                    print(f"go on with: {plan.command_to_go_on}")
         conclusion.judge(plan, trials)
         return trials
 
@@ -124,7 +139,7 @@ class Sweeper:
         exhausted = False
         with View(plan.definition, plan.target) as view:
             while True:
-                trials = study.get_trials(deepcopy=False)
+                trials = _patiently(study)
                 view.update(trials, [m.lease or {"id": m.name} for m in crew.members], time.time())
                 tracker.update(trials)
                 for member in crew.overdue():
@@ -138,7 +153,7 @@ class Sweeper:
                 idle = len(crew.members) - busy
                 for _ in range(min(due - idle, plan.sweep.workers - len(crew.members))):
                     crew.start()
-                if due <= 0 and not crew.members:
+                if due <= 0 and not crew.members and not self._lose(plan, study, None, _KILLED, {}):
                     break
                 time.sleep(POLL)
             view.update(study.get_trials(deepcopy=False), [], time.time())
@@ -148,40 +163,43 @@ class Sweeper:
     def _time_out(self, plan: Plan, study: "Study", crew: "Crew", member: "Member") -> None:
         """Kill a worker whose trial takes too long; the trial is not tried again."""
         number = member.trial
+        cause = f"ran longer than sweep.trial_timeout={plan.sweep.trial_timeout:g} minutes"
         crew.kill(member)
         deadline = time.monotonic() + 60
-        while member not in (dead := [m for m, _ in crew.take_dead()]) and time.monotonic() < deadline:
+        dead = crew.take_dead()
+        while member in crew.members and time.monotonic() < deadline:
             time.sleep(0.05)
-        for other in dead:
-            cause = f"ran longer than sweep.trial_timeout={plan.sweep.trial_timeout:g} minutes"
+            dead += crew.take_dead()
+        for other, how in dead:
             if other is member:
-                self._lose(plan, study, member, "worker killed (signal 9)", {number: cause})
+                self._lose(plan, study, member, how, {number: cause})
             else:
-                self._lose(plan, study, other, "worker killed (signal 9)", {})
+                self._bury(plan, study, other, how)
 
     def _bury(self, plan: Plan, study: "Study", member: "Member", how: str) -> None:
         """See to what a worker that has ended left behind."""
-        from ccsweep.search.worker import DONE, EXHAUSTED
+        from ccsweep.search.worker import DONE, EXHAUSTED, FAILED
 
         lost = self._lose(plan, study, member, how, {})
-        if how in (DONE, EXHAUSTED) or lost:
+        if how in (DONE, EXHAUSTED) or (lost and not how.startswith(FAILED)):
             self._deaths = 0
             return
         log.warning("%s: %s", member.name, how)
         self._deaths += 1
         if self._deaths >= _DEATHS:
             raise UserError(
-                f"{_DEATHS} workers in a row ended before their first trial ({how}); see "
+                f"{_DEATHS} workers in a row came to nothing ({how}); see "
                 f"{member.path.with_suffix('.log')} and {member.job.paths.stderr}"
             )
 
     def _lose(
-        self, plan: Plan, study: "Study", member: "Member", how: str, causes: dict[int | None, str]
+        self, plan: Plan, study: "Study", member: "Member | None", how: str, causes: dict[int | None, str]
     ) -> int:
-        """Settle the trials that a dead worker was at; returns how many."""
+        """Settle the trials that a dead worker was at, None being all of them; returns how many."""
         from ccsweep.search import setup
 
-        lost = setup.running_of(study, member.name)
+        # One that was killed before it could put its name to a trial is found when nobody is left.
+        lost = setup.running_of(study, None if member is None else member.name)
         for trial in lost:
             cause = causes.get(trial.number)
             setup.settle(plan, study, trial, cause or how, outcomes.TRIAL if cause else outcomes.MACHINE)
@@ -190,8 +208,26 @@ class Sweeper:
     def _settle_all(self, plan: Plan, study: "Study") -> None:
         from ccsweep.search import setup
 
-        for trial in setup.running_of(study, None):
-            setup.settle(plan, study, trial, "stopped with its sweep", outcomes.STOPPED)
+        try:
+            for trial in setup.running_of(study, None):
+                setup.settle(plan, study, trial, "stopped with its sweep", outcomes.STOPPED)
+        except Exception as error:  # the storage may be why the sweep ends: the next one settles them
+            log.warning("trials that were running could not be ended: %s", describe(error))
+
+
+def _patiently(study: "Study") -> "list[FrozenTrial]":
+    """The trials of a study, also when its storage is away for a moment."""
+    from optuna.exceptions import StorageInternalError
+
+    began = time.monotonic()
+    while True:
+        try:
+            return study.get_trials(deepcopy=False)
+        except (StorageInternalError, OSError) as error:
+            if time.monotonic() - began > _STORAGE_SECONDS:
+                raise
+            log.warning("the storage failed, trying again: %s", describe(error))
+            time.sleep(2.0)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 
 from ccsweep.tracking import Run, close_parent, resolve_uri
 from ccsweep.tracking.find import run_id_of, store_of
+from ccsweep.tracking.mask import mask
 from ccsweep.tracking.outcome import Status, describe
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Tracker:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="tracker")
         self._pending: Future[None] | None = None
         self._run: Run | None = None
-        self._logged = 0
+        self._logged = study.user_attrs.get("logged", 0)
         self._known = "parent" in study.user_attrs
 
     def update(self, trials: Sequence[FrozenTrial]) -> None:
@@ -61,18 +62,26 @@ class Tracker:
         if not self._known:
             self._known = True
             self._study.set_user_attr("parent", run_id)
+            self._study.set_user_attr("uri", mask(self._store()))
         self._pending = self._pool.submit(self._log, list(trials))
 
-    def finish(self, trials: Sequence[FrozenTrial], files: Sequence[Path], status: Status) -> None:
+    def finish(self, files: Sequence[Path], status: Status) -> None:
         """Log the rest and the files, and end the parent; never fails.
 
+        The hypervolume is measured from the worst values of all trials, so it is logged now, for all that
+        were done since the last time.
+
         Args:
-            trials: all of them.
             files: to be artifacts of the parent.
             status: of the parent.
         """
         try:
-            self._pool.submit(self._log, list(trials)).result()
+            trials = self._study.get_trials(deepcopy=False)
+            logged = self._study.user_attrs.get("logged", 0)
+            self._pool.submit(self._log, trials).result()
+            self._pool.submit(self._log_hypervolume, trials, logged).result()
+            if self._logged > logged:
+                self._study.set_user_attr("logged", self._logged)
             for file in files:
                 if self._run is not None:
                     self._run.log_artifact(file)
@@ -84,6 +93,15 @@ class Tracker:
                 close_parent(self._store(), self._folder, status)
             except Exception as error:
                 log.warning("the parent run was not ended: %s", describe(error))
+
+    def _log_hypervolume(self, trials: list[FrozenTrial], logged: int) -> None:
+        if self._run is None:
+            return
+        from ccsweep.search import front
+
+        for step, value in front.hypervolume(trials, self._objectives):
+            if step > logged:
+                self._run.log_metrics({"hypervolume": value}, step)
 
     def _store(self) -> str:
         return store_of(self._folder) or resolve_uri(self._uri)
@@ -97,13 +115,11 @@ class Tracker:
                 self._run = Run.resume(self._store(), run_id, system_metrics=False)
             from ccsweep.search import front
 
-            curves = {f"best/{k}": c for k, c in front.best_so_far(trials, self._objectives).items()}
-            curves["hypervolume"] = front.hypervolume(trials, self._objectives)
             steps: dict[int, dict[str, float]] = {}
-            for name, curve in curves.items():
+            for name, curve in front.best_so_far(trials, self._objectives).items():
                 for step, value in curve:
                     if step > self._logged:
-                        steps.setdefault(step, {})[name] = value
+                        steps.setdefault(step, {})[f"best/{name}"] = value
             for step, metrics in sorted(steps.items()):
                 self._run.log_metrics(metrics, step)
                 self._logged = step

@@ -130,8 +130,8 @@ def fail(trial: Trial, kind: str, cause: str, retries: int = 0, excused: bool = 
         excused: this time is not counted.
     """
     trials = trial.study.get_trials(deepcopy=False)
-    if kind == MACHINE and not params_of(trials[trial.number]):
-        kind = STOPPED  # it was not even known what to try
+    if kind == MACHINE and not _is_known(trials[trial.number]):
+        kind = STOPPED  # nobody knows what it was to try
     trial.set_user_attr("cause", cause)
     trial.set_user_attr("kind", kind)
     if excused:
@@ -153,8 +153,10 @@ def try_again(study: "Study", trial: FrozenTrial, trials: Sequence[FrozenTrial])
     if last_attempts(trials)[first] != trial.number:
         return
     again = {"retry_of": first, "attempt": attrs.get("attempt", 0) + 1}
-    if params := params_of(trial):
-        study.enqueue_trial(params, user_attrs=again)
+    if "point" in attrs:
+        again["point"] = attrs["point"]
+    if _is_known(trial):
+        study.enqueue_trial(params_of(trial), user_attrs=again)
 
 
 def params_of(trial: FrozenTrial) -> Params:
@@ -174,6 +176,11 @@ def enqueue_points(study: "Study", points: Iterable[Params]) -> None:
 def running(study: "Study", trial: FrozenTrial) -> Trial:
     """A handle on a trial that another process began."""
     return Trial(study, trial._trial_id)
+
+
+def _is_known(trial: FrozenTrial) -> bool:
+    """Whether it is known what a trial tries; a grid of one point has no parameters."""
+    return bool(params_of(trial)) or "point" in trial.user_attrs
 
 
 def _counts(trial: FrozenTrial) -> bool:

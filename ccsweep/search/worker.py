@@ -39,10 +39,12 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 DONE = "done"
+FAILED = "failed"
 GONE = "the sweeper is gone"
 EXHAUSTED = "all points of the space are done"
 MAX_FINITE = 100_000  # points of a space that is searched for untried ones
 REUSES_FINITE, REUSES = 10, 100  # in a row, before something else is done
+MISSES = 3  # looks, a second apart, at which the sweeper was not there
 GRACE = 15.0  # seconds for a trial to end after the sweeper has gone
 _STORAGE_SECONDS = 60.0  # that a storage may be away for
 
@@ -87,7 +89,7 @@ def work(payload: Payload, name: str, index: int, gpu: str | None) -> None:
         worker.end("stopped")
     except BaseException as error:
         log.exception("worker %s", name)
-        worker.end(f"failed: {describe(error)}")
+        worker.end(f"{FAILED}: {describe(error)}")
     finally:
         logging.shutdown()
 
@@ -100,6 +102,7 @@ class _Worker:
         self.retries = self.plan.sweep.retries
         self._watch = Watch()
         self._gone_since: float | None = None
+        self._missed = 0
         self._trial: Trial | None = None
         self._held: list[tuple[Trial, int]] = []
         self._reuses = 0
@@ -131,7 +134,9 @@ class _Worker:
                 trial = self._persistently(self._claim)
                 if trial is None and not self._held:
                     return DONE
-                if trial is None:
+                if trial is None:  # all that is left is what others compute
+                    if self.lease.contents["trial"] is not None:
+                        self.lease.set(trial=None)
                     time.sleep(0.2)
                     continue
                 self._one(trial)
@@ -165,37 +170,38 @@ class _Worker:
     def _one(self, trial: "Trial") -> None:
         """Run a trial to its end, whatever that is."""
         began = time.perf_counter()
-        params = self.plan.space.suggest(trial)
-        own = self.plan.space.overrides(params)
+        own = self._persistently(lambda: self._suggest(trial))
         overrides = self.plan.overrides(own)
-        trial.set_user_attr("overrides", own)
         log.info("trial %d: %s", trial.number, " ".join(own))
         folder = self._own_folder(trial)
         try:
             config = self.composer.checked(overrides)
             cfg = self.composer.config(overrides)
             same = identity(config, overrides)
-            if config.task == "train":  # a run that is evaluated again has ranks of its own
-                trial.set_user_attr("ranks", config.rank_notation)
         except Exception as error:
             cause = error  # Python forgets the name of an exception after its block
             self._conclude(trial, folder, began, lambda: self._failed(trial, cause))
             return
-        with self.lock:
-            trial.set_user_attr("hash", same)
-            twin = self._twin(trial.number, same)
-            if twin is not None and not twin.state.is_finished():
-                trial.set_user_attr("held", twin.number)
-                self._held.append((trial, twin.number))
-                return
+        if config.task == "train":  # a run that is evaluated again has ranks of its own
+            self._persistently(lambda: trial.set_user_attr("ranks", config.rank_notation))
+        twin = self._persistently(lambda: self._take(trial, same))
+        if twin is not None and not twin.state.is_finished():
+            self._held.append((trial, twin.number))
+            return
         if twin is not None:
             self._reuse(trial, twin)
             return
         self._run(trial, cfg, folder, began)
 
+    def _suggest(self, trial: "Trial") -> list[str]:
+        """The trial's own overrides; what was drawn before the storage failed is not drawn again."""
+        own = self.plan.space.overrides(self.plan.space.suggest(trial))
+        trial.set_user_attr("overrides", own)
+        return own
+
     def _run(self, trial: "Trial", cfg: DictConfig, folder: Path, began: float) -> None:
         self._reuses = 0
-        trial.set_user_attr("folder", str(folder))
+        self._persistently(lambda: trial.set_user_attr("folder", str(folder)))
         record.write(folder, self._frozen(trial))
         with open_dict(cfg):
             cfg.hydra.job.id, cfg.hydra.job.num = str(trial.number), trial.number
@@ -207,6 +213,17 @@ class _Worker:
         from ccsweep.watch import watching
 
         with watching(Pruner(trial, metric, maximize, self.plan.constraints)):
+            found = self._job(cfg)
+        if isinstance(found, BaseException):
+            self._conclude(trial, folder, began, lambda: self._failed(trial, found))
+            return
+        if record.report_in(folder) is None:
+            record.write_report(folder, found)
+        self._conclude(trial, folder, began, lambda: self._completed(trial, found))
+
+    def _job(self, cfg: DictConfig) -> dict[str, Any] | BaseException:
+        """Run the task as Hydra's launchers do; returns its report, or what it raised."""
+        try:
             result = run_job(
                 hydra_context=self.payload.context,
                 task_function=self.payload.task,
@@ -214,19 +231,19 @@ class _Worker:
                 job_dir_key="hydra.sweep.dir",
                 job_subdir_key="hydra.sweep.subdir",
             )
-        if result.status == JobStatus.COMPLETED:
-            report = result._return_value if isinstance(result._return_value, dict) else {}
-            if record.report_in(folder) is None:
-                record.write_report(folder, report)
-            self._conclude(trial, folder, began, lambda: self._completed(trial, report))
-        else:
-            self._conclude(trial, folder, began, lambda: self._failed(trial, result._return_value))
+        except SystemExit as error:
+            return error
+        found = result._return_value
+        if result.status == JobStatus.COMPLETED and not isinstance(found, dict):
+            return {}
+        return found
 
     def _conclude(self, trial: "Trial", folder: Path, began: float, tell: Callable[[], None]) -> None:
-        trial.set_user_attr("seconds", time.perf_counter() - began)
         from optuna.exceptions import UpdateFinishedTrialError
 
+        seconds = time.perf_counter() - began
         try:
+            self._persistently(lambda: trial.set_user_attr("seconds", seconds))
             self._persistently(tell)
         except (UpdateFinishedTrialError, ValueError):
             if not self._frozen(trial).state.is_finished():
@@ -274,6 +291,15 @@ class _Worker:
 
     def _frozen(self, trial: "Trial") -> "FrozenTrial":
         return self.study.get_trials(deepcopy=False)[trial.number]
+
+    def _take(self, trial: "Trial", same: str) -> "FrozenTrial | None":
+        """Say what the trial will compute; if another one has done that, or does it now, return that one."""
+        with self.lock:
+            trial.set_user_attr("hash", same)
+            twin = self._twin(trial.number, same)
+            if twin is not None and not twin.state.is_finished():
+                trial.set_user_attr("held", twin.number)
+            return twin
 
     def _twin(self, number: int, same: str) -> "FrozenTrial | None":
         """A trial with the same settings that has a result, or else one that is computing it."""
@@ -359,6 +385,10 @@ class _Worker:
         sweeper = read_lease(self.folder / SWEEPER)
         ours = sweeper is not None and sweeper["id"] == self.payload.sweeper
         if sweeper is not None and ours and sweeper["ended"] is None and self._watch.lives(sweeper):
+            self._missed = 0
+            return
+        self._missed += 1
+        if self._missed < MISSES:
             return
         now = time.monotonic()
         if self._gone_since is None:

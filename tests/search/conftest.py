@@ -82,7 +82,7 @@ class Shell:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
-    def run(self, *overrides: str, timeout: float = 90) -> tuple[int, str]:
+    def run(self, *overrides: str, timeout: float = 300) -> tuple[int, str]:
         """Run a sweep to its end; its exit status and all that it said."""
         with self.start(*overrides) as process:
             out, _ = process.communicate(timeout=timeout)
@@ -90,14 +90,18 @@ class Shell:
 
     def statuses(self) -> dict[str, list[str]]:
         """Statuses of the runs in MLflow: of the parent under ``sweep``, else of all by their name."""
-        from mlflow import MlflowClient
-
-        client = MlflowClient(f"sqlite:///{self.folder}/outputs/mlflow.db")
         found: dict[str, list[str]] = {}
-        for run in client.search_runs([e.experiment_id for e in client.search_experiments()]):
+        for run in self.runs():
             name = "sweep" if "mlflow.parentRunId" not in run.data.tags else "trial"
             found.setdefault(name, []).append(run.info.status)
         return {name: sorted(statuses) for name, statuses in found.items()}
+
+    def runs(self) -> list[Any]:
+        """All runs in MLflow."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{self.folder}/outputs/mlflow.db")
+        return client.search_runs([e.experiment_id for e in client.search_experiments()])
 
 
 @pytest.fixture

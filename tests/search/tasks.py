@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ccsweep import app
-from ccsweep.errors import UserError
+from ccsweep.errors import Pruned, UserError
 from ccsweep.tracking import Run, open_parent, resolve_uri
 from tests.report.test_rows import report
 
@@ -64,6 +64,8 @@ def _result(cfg: DictConfig, before: int) -> dict[str, Any]:
             raise ValueError("a bug in the task")
         case "nan":
             found["validation_error"] = float("nan")
+        case "pruned":
+            raise Pruned("not worth it")
         case "no memory":
             raise MemoryError
         case "killed":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from optuna.trial import TrialState
 
 from ccsweep.errors import UserError
 from ccsweep.search import lease
@@ -28,7 +29,7 @@ from tests.search.conftest import (
 )
 
 
-def until(what: Callable[[], object], seconds: float = 60) -> None:
+def until(what: Callable[[], object], seconds: float = 300) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + seconds
     while not what():
@@ -68,7 +69,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_trial(shell: Shell) -> None:
     until(in_a_run)
     victim = at_work()[0]
     os.kill(victim["pid"], signal.SIGKILL)
-    out, _ = process.communicate(timeout=90)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
     assert states() == {"COMPLETE": 3, "FAIL": 1}
     assert attributes("cause") == ["worker killed (signal 9)"]
@@ -76,6 +77,8 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_trial(shell: Shell) -> None:
     (again,) = [t for t in stored().get_trials() if "retry_of" in t.user_attrs]
     assert again.params == stored().get_trials()[again.user_attrs["retry_of"]].params
     assert shell.statuses() == {"sweep": ["FINISHED"], "trial": [*["FINISHED"] * 3, "KILLED"]}
+    (parent,) = [run for run in shell.runs() if "mlflow.parentRunId" not in run.data.tags]
+    assert parent.data.metrics == {"best/validation_error": 1.0, "hypervolume": 2.0}
     assert len(computed()) == 4
     assert_no_orphans()
 
@@ -86,8 +89,8 @@ def test_a_sweeper_that_is_killed_and_its_command_given_again(shell: Shell) -> N
     process = shell.start(*command)
     until(in_a_run)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
-    until(lambda: not at_work(), seconds=30)  # they notice by themselves
+    process.communicate(timeout=300)
+    until(lambda: not at_work())  # they notice by themselves
     assert {t.user_attrs["cause"] for t in stored().get_trials() if t.state.name == "FAIL"} <= {
         "the sweeper is gone"
     }
@@ -107,7 +110,7 @@ def test_a_sweep_that_is_stopped_and_goes_on(shell: Shell, number: signal.Signal
     process = shell.start(*command)
     until(in_a_run if tracked else lambda: len(at_work()) == 2)
     process.send_signal(number)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 130, out
     assert "go on with: python -m ccsweep -m" in out
     assert set(attributes("kind")) == {"stopped"}
@@ -117,7 +120,7 @@ def test_a_sweep_that_is_stopped_and_goes_on(shell: Shell, number: signal.Signal
         assert shell.statuses()["sweep"] == ["KILLED"]
         assert set(shell.statuses()["trial"]) == {"KILLED"}
     else:
-        status, out = shell.run(*command, timeout=60)
+        status, out = shell.run(*command)
         assert status == 0, out
         assert states() == {"COMPLETE": 3, "FAIL": 2}  # the points that were stopped, once more
 
@@ -168,18 +171,39 @@ def test_a_full_study_is_done_and_goes_on_with_a_higher_target(sweep: Sweep) -> 
     assert_nothing_twice()
 
 
-def test_a_storage_file_cut_in_half(sweep: Sweep, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("share", [0.5, 0.0])
+def test_a_storage_file_cut_in_half(share: float, sweep: Sweep) -> None:
     sweep(*STUDY, "sweep.n_trials=6", "sweep.workers=2")
     before = {json.dumps(t.params): t.values for t in stored().get_trials()}
     journal = Path("out/study.journal")
     content = journal.read_bytes()
-    journal.write_bytes(content[: len(content) // 2])
+    left = content[: int(share * len(content))]
+    journal.write_bytes(left)
     trials = sweep(*STUDY, "sweep.n_trials=7", "sweep.workers=2")
     assert {json.dumps(t.params): t.values for t in trials}.items() >= before.items()
     assert states() == {"COMPLETE": 7}
     assert len(computed()) == 7
     assert_nothing_twice()
-    assert Path("out/study.journal.damaged").read_bytes() == content[: len(content) // 2]
+    if left:
+        assert Path("out/study.journal.damaged").read_bytes() == left
+
+
+def test_a_study_whose_trials_are_pruned_or_fail(sweep: Sweep) -> None:
+    """What fails is counted; only a study where everything failed is a failure."""
+    space = ["training.source=pruned,nan,fine", "sweep.workers=2"]
+    sweep("+sweep.objectives.validation_error=minimize", "sweep.sampler=grid", *space)
+    assert states() == {"COMPLETE": 1, "FAIL": 1, "PRUNED": 1}
+    assert attributes("cause", TrialState.PRUNED) == ["not worth it"]
+    assert Path("out/report.html").exists()
+
+
+def test_workers_that_cannot_even_start(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH")  # they do not find the task
+    with pytest.raises(UserError) as caught:
+        sweep(*GRID)
+    assert str(caught.value).startswith("3 workers in a row came to nothing (worker ended before it began")
+    assert states() == {"WAITING": 3}
+    assert_no_orphans()
 
 
 def test_eight_workers_at_once_on_a_fresh_store(sweep: Sweep) -> None:
@@ -233,5 +257,5 @@ def test_only_one_sweep_works_on_a_study(shell: Shell) -> None:
         f"ccsweep: {here}: another sweep is at work there; wait for it, stop it, or choose another sweep.name"
     )
     assert out.strip() == line
-    process.communicate(timeout=30)
+    process.communicate(timeout=300)
     assert process.returncode == 0
