@@ -21,6 +21,7 @@ from ccsweep.suggest import did_you_mean, unknown_key
 TASKS = ("train", "evaluate", "benchmark", "sweep_status", "export")
 OF_STUDIES = ("sweep_status", "export")  # tasks about a study: neither data nor a run
 _OPEN = tuple(f"sweep.{name}" for name in ("space", "conditions", "objectives", "slurm", "paper"))
+PRUNED_BY = ("validation/error", "validation/loss")  # what training tells of an epoch; less is better
 SAMPLERS = ("tpe", "nsgaii", "gp", "random", "grid")
 ADDED_GROUPS = ("experiment", "sweeps")  # not in the defaults list: chosen with a plus
 
@@ -168,6 +169,8 @@ def check_sweep(sweep: SweepConfig) -> None:
     if s.sampler is not None:
         _one_of("sweep.sampler", s.sampler, SAMPLERS)
     _one_of("sweep.cluster", s.cluster, ("local", "slurm"))
+    if s.pruning is not None:
+        _one_of("sweep.pruning", s.pruning, PRUNED_BY)
     number("seed", 0 <= s.seed < 2**32, "0 or more, below 2 to the 32")
     number("n_trials", s.n_trials is None or s.n_trials > 0, "a positive number of trials, or null")
     number("workers", s.workers > 0, "1 or more")

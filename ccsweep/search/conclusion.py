@@ -102,7 +102,7 @@ def _draw(plan: Plan, entries: Sequence[Entry], found: Sequence[Row]) -> list[Pa
         if reports:
             logged = [history(uri, report["run_id"], name) for report in reports]
             curves[row.label] = [metrics.get(name, []) for metrics in logged]
-            tests[row.label] = [report["test_error"] for report in reports]
+            tests[row.label] = [report["test_error"] for report in reports if "test_error" in report]
     if len(curves) < 2:
         return []
     from ccsweep.report.figures import draw_rows

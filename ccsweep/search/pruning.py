@@ -23,6 +23,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ccsweep.errors import Pruned
+from ccsweep.search.front import is_feasible
 from ccsweep.search.objectives import Constraint
 from ccsweep.tracking.outcome import describe
 
@@ -42,16 +43,12 @@ class Pruner:
     Args:
         trial: the one that runs.
         metric: as training logs it, ``validation/error``; None: nothing is kept, only the bound is looked at.
-        maximize: whether more of the metric is better.
         constraints: of the study.
     """
 
-    def __init__(
-        self, trial: Trial, metric: str | None, maximize: bool, constraints: Sequence[Constraint]
-    ) -> None:
+    def __init__(self, trial: Trial, metric: str | None, constraints: Sequence[Constraint]) -> None:
         self._trial = trial
         self._metric = metric
-        self._sign = -1.0 if maximize else 1.0
         self._constraints = constraints
         self._epochs: list[list[float]] = []
 
@@ -73,7 +70,7 @@ class Pruner:
             trials = self._trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         except (StorageInternalError, OSError):
             return
-        better = dominating(trials, self._metric, epoch, value, limit, self._sign)
+        better = dominating(trials, self._metric, epoch, value, limit)
         if epoch >= FIRST_EPOCH and len(better) >= BETTER_TRIALS:
             numbers = ", ".join(str(trial.number) for trial in better[:3])
             raise Pruned(
@@ -94,27 +91,26 @@ class Pruner:
 
 
 def dominating(
-    trials: Sequence[FrozenTrial], metric: str, epoch: int, value: float, limit: float, sign: float
+    trials: Sequence[FrozenTrial], metric: str, epoch: int, value: float, limit: float
 ) -> list[FrozenTrial]:
     """The trials that were clearly better at the same epoch, with no more left to compute.
 
     Args:
-        trials: complete ones.
+        trials: complete ones; those that break a constraint beat nobody.
         metric: the name of what ``value`` is; that of an error, in percent, ends with ``error``.
         epoch: at which to compare.
         value: of the trial in question.
         limit: its ``speedup_limit`` then.
-        sign: 1 where less of the metric is better, -1 where more is.
     """
     found = []
     for trial in trials:
         attrs = trial.user_attrs
         same = next((entry for entry in attrs.get("epochs", []) if entry[0] == epoch), None)
-        if same is None or "reuses" in attrs or same[2] < limit:
+        if same is None or "reuses" in attrs or same[2] < limit or not is_feasible(trial):
             continue
         theirs = same[1]
         images = attrs.get("report", {}).get("samples.validation")
-        if sign * (value - theirs) > _margin(metric, value, theirs, images):
+        if value - theirs > _margin(metric, value, theirs, images):
             found.append(trial)
     return found
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
 REPORT = "report.json"
+_LOST = {"kind": "stopped", "cause": "lost with the storage; it had no result of its own"}
 
 
 def write(folder: Path, trial: FrozenTrial) -> None:
@@ -64,6 +65,10 @@ def restore(study: "Study", folder: Path) -> int:
     for trial in sorted(_records(folder), key=lambda trial: trial.number):
         trials = study.get_trials(deepcopy=False)
         if trial.number >= len(trials):
+            for _ in range(
+                trial.number - len(trials)
+            ):  # that left no record: numbers must go on to mean the same
+                study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=_LOST))
             study.add_trial(trial)
             count += 1
         elif trials[trial.number].state == TrialState.WAITING or (

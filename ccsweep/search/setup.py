@@ -184,7 +184,7 @@ def _describe(plan: Plan, study: "Study") -> None:
         "folder": str(plan.folder),
         "uri": uri,
         "commit": tags.get("mlflow.source.git.commit", "unknown"),
-        "command": plan.shown_command,
+        "command": plan.command_to_go_on,
         "host": socket.gethostname(),
         "n_trials": plan.target,
     }

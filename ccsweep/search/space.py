@@ -199,6 +199,8 @@ class Space:
         for word in line.split():
             override = _parse(parser, word, f"sweep.points: {word}")
             key = override.get_key_element()
+            if key in self.fixed:  # by the command, which says the last word
+                continue
             if override.is_sweep_override() or key not in {d.key for d in self.dimensions}:
                 hint = did_you_mean(key, [d.key for d in self.dimensions])
                 known = ", ".join(d.key for d in self.dimensions)

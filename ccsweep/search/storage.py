@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccsweep.errors import UserError
-from ccsweep.search.folder import JOURNAL, study_folder
+from ccsweep.search.folder import DEFINITION, JOURNAL, study_folder
 from ccsweep.tracking.mask import mask
 
 if TYPE_CHECKING:  # half a second
@@ -67,6 +67,10 @@ def open_study(folder: Path, storage: str | None = None, sampler: "BaseSampler |
     import optuna
 
     if storage is None and not (folder / JOURNAL).is_file():
+        if (folder / DEFINITION).is_file():
+            raise UserError(
+                f"sweep.name={folder.name}: its trials are kept elsewhere; give sweep.storage=URL, too"
+            )
         raise UserError(f"sweep.name={folder.name}: {folder} holds no study; {_known(folder)}")
     try:
         return optuna.load_study(study_name=folder.name, storage=connect(folder, storage), sampler=sampler)
@@ -109,9 +113,10 @@ def create(folder: Path, url: str | None, objectives: dict[str, str]) -> "Study"
 
 
 def mend(folder: Path) -> bool:
-    """Drop lines of the journal that cannot be read, keeping a copy of the whole; whether there were any.
+    """Cut the journal off before the first line that cannot be read, keeping a copy; whether there was one.
 
-    Nobody else may be using it.
+    What comes after such a line may speak of other trials than it did: trials are counted in the order of
+    their lines. Nobody else may be using the file.
     """
     path = folder / JOURNAL
     (folder / f"{JOURNAL}.lock").unlink(missing_ok=True)  # of a process that was killed while it wrote
@@ -124,8 +129,9 @@ def mend(folder: Path) -> bool:
             ok = line.endswith(b"\n") and isinstance(json.loads(line), dict)
         except ValueError:
             ok = False
-        if ok:
-            good.append(line)
+        if not ok:
+            break
+        good.append(line)
     if len(good) == len(lines):
         return False
     copy = _free(path.with_name(f"{JOURNAL}.damaged"))
@@ -134,7 +140,7 @@ def mend(folder: Path) -> bool:
     partial.write_bytes(b"".join(good))
     partial.replace(path)
     log.warning(
-        "%s: %d of %d lines could not be read and were dropped; the file as it was is kept in %s",
+        "%s: the last %d of %d lines are damaged and were dropped; the file as it was is kept in %s",
         path,
         len(lines) - len(good),
         len(lines),
@@ -165,7 +171,7 @@ def _database(url: str) -> "BaseStorage":
     except OSError as error:
         reason = f"no answer in {SECONDS:.0f} s" if isinstance(error, TimeoutError) else _reason(error)
         raise UserError(f"{shown}: does not answer ({reason}); {_HINT}") from error
-    except (ArgumentError, NoSuchModuleError) as error:
+    except (ArgumentError, NoSuchModuleError, ValueError, OverflowError) as error:
         raise UserError(
             f"{shown}: is no URL of a storage; expected for example sqlite:////tmp/study.db or "
             "postgresql+psycopg://user@host/name"

@@ -45,6 +45,7 @@ EXHAUSTED = "all points of the space are done"
 MAX_FINITE = 100_000  # points of a space that is searched for untried ones
 REUSES_FINITE, REUSES = 10, 100  # in a row, before something else is done
 MISSES = 3  # looks, a second apart, at which the sweeper was not there
+HELD = 3  # trials that wait for another worker's result, at most
 GRACE = 15.0  # seconds for a trial to end after the sweeper has gone
 _STORAGE_SECONDS = 60.0  # that a storage may be away for
 
@@ -131,7 +132,8 @@ class _Worker:
         try:
             while not self._leaving:
                 self._settle_held()
-                trial = self._persistently(self._claim)
+                full = len(self._held) >= HELD
+                trial = None if full else self._persistently(self._claim)
                 if trial is None and not self._held:
                     return DONE
                 if trial is None:  # all that is left is what others compute
@@ -187,6 +189,7 @@ class _Worker:
         twin = self._persistently(lambda: self._take(trial, same))
         if twin is not None and not twin.state.is_finished():
             self._held.append((trial, twin.number))
+            self._reuses += 1
             return
         if twin is not None:
             self._reuse(trial, twin)
@@ -207,12 +210,9 @@ class _Worker:
             cfg.hydra.job.id, cfg.hydra.job.num = str(trial.number), trial.number
             cfg.hydra.sweep.dir = str(self.folder)
             cfg.hydra.sweep.subdir = str(folder.relative_to(self.folder))
-        metric = self.plan.sweep.pruning
-        key = (metric or "").replace("/", "_")
-        maximize = self.plan.objectives.get(key) == "maximize"
         from ccsweep.watch import watching
 
-        with watching(Pruner(trial, metric, maximize, self.plan.constraints)):
+        with watching(Pruner(trial, self.plan.sweep.pruning, self.plan.constraints)):
             found = self._job(cfg)
         if isinstance(found, BaseException):
             self._conclude(trial, folder, began, lambda: self._failed(trial, found))
@@ -271,9 +271,12 @@ class _Worker:
 
     def _interrupted(self, trial: "Trial") -> None:
         """Record that a trial was stopped, by whom and why."""
-        if self._frozen(trial).state.is_finished():
+        frozen = self._frozen(trial)
+        if frozen.state.is_finished():
             return
-        if self._gone_since is not None:
+        if (report := record.report_in(Path(frozen.user_attrs.get("folder", os.devnull)))) is not None:
+            self._completed(trial, report)  # it was done, and only not told yet
+        elif self._gone_since is not None:
             trials.fail(trial, trials.MACHINE, GONE, excused=True)
         elif (read_lease(self.folder / SWEEPER) or {}).get("stop"):
             trials.fail(trial, trials.STOPPED, "stopped with its sweep")

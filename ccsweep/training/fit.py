@@ -157,7 +157,8 @@ class Job:
             last = None
         network = self.module.network.to(self.calibration.device)
         network.refresh(self.calibration)
-        tell(0, {"bound": self.module.speedup_bound()})
+        if self.config.ranks.layers is not None:  # other ranks follow the weights, which will change
+            tell(0, {"bound": self.module.speedup_bound()})
         with _interruptible():
             trainer.fit(self.module, datamodule=self.data, ckpt_path=last)
         epoch = checkpoint.load_network(self.module.network, checkpoint.best(self.folder))

@@ -31,7 +31,7 @@ def run(study: Study, error: float, limit: float, epochs: int = 5) -> int:
     """Epochs that a trial with this error gets to do."""
     trial = study.ask()
     done = 0
-    with watching(Pruner(trial, METRIC, maximize=False, constraints=[])):
+    with watching(Pruner(trial, METRIC, constraints=[])):
         try:
             tell(0, {"bound": 30.0})
             for epoch in range(1, epochs + 1):
@@ -66,14 +66,18 @@ def test_epochs_are_kept_for_the_trials_to_come() -> None:
     assert trial.user_attrs["epochs"] == [[1, 4.0, 20.0], [2, 4.0, 20.0]]
 
 
-def test_a_metric_that_is_to_grow_and_is_no_error() -> None:
-    trials = study_with((50.0, 30.0), (54.0, 30.0), (56.0, 30.0)).get_trials()
-    assert [t.number for t in dominating(trials, "validation/agreement", 3, 50.0, 30.0, -1.0)] == [2]
+def test_a_trial_that_breaks_a_constraint_beats_nobody() -> None:
+    study = study_with((2.0, 30.0))
+    (good,) = study.get_trials()
+    bad = create_trial(values=[2.0, 30.0], user_attrs=good.user_attrs)
+    bad.set_constraint("false_off<=0.2", 0.1)
+    study.add_trial(bad)
+    assert [t.number for t in dominating(study.get_trials(), METRIC, 3, 4.0, 25.0)] == [0]
 
 
 def test_a_bound_that_cannot_keep_a_constraint_ends_a_trial_before_training() -> None:
     constraints = [read_constraint("theoretical_speedup_inference>=8"), read_constraint("false_off<=0.2")]
-    pruner = Pruner(study_with().ask(), None, maximize=False, constraints=constraints)
+    pruner = Pruner(study_with().ask(), None, constraints=constraints)
     with pytest.raises(Pruned) as caught:
         pruner(0, {"bound": 6.25})
     assert str(caught.value) == "cannot keep theoretical_speedup_inference>=8: these ranks give 6.25 at most"
