@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccsweep.atomic import write_text
-from ccsweep.config import root
+from ccsweep.config import groups, root
 from ccsweep.errors import UserError
 from ccsweep.schema import Config
 from ccsweep.search import front
@@ -76,6 +76,11 @@ def _path(to: str | None, otherwise: str) -> Path:
     if to is not None and ("/" in to or to.endswith(".yaml")):
         path = Path(to).expanduser().absolute()
         path = path if path.suffix == ".yaml" else path.with_name(f"{path.name}.yaml")
+        group = path.parent.name
+        if path.parent != _experiments() and group in {*groups(), "hydra", ""}:
+            raise UserError(
+                f"to={to}: a file runs as +FOLDER=NAME, and +{group}= means something else; choose another folder"
+            )
     if not _NAME.fullmatch(path.stem):
         raise UserError(
             f"to={to or path.stem}: expected a name of letters, digits, '-', '_' and '.', or a path"

@@ -24,6 +24,8 @@ def commands(plan: Plan) -> list[str]:
     setup.refuse_change(plan)
     study = _copy(plan)
     outcomes.enqueue_points(study, plan.points)
+    begun = len(study.get_trials(deepcopy=False))  # as the first worker will find them
+    study.sampler = samplers.make(plan.sampler, plan.sweep.seed, begun, 0)
     found = []
     for _ in range(plan.sweep.preview or 0):
         if plan.is_grid and outcomes.tally(study.get_trials(deepcopy=False)).waiting == 0:
@@ -42,6 +44,4 @@ def _copy(plan: Plan) -> "Study":
     study = optuna.create_study(directions=directions)
     with suppress(UserError):
         study.add_trials(open_study(plan.folder, plan.sweep.storage).get_trials())
-    begun = len(study.get_trials(deepcopy=False))
-    study.sampler = samplers.make(plan.sampler, plan.sweep.seed, begun, 0)
     return study

@@ -60,11 +60,12 @@ def sweep_status(config: Config, folder: Path, overrides: list[str]) -> dict[str
     for trial in now.failed:
         say(f"trial {trial.number} failed: {cause_of(trial)}")
     target = attrs.get("n_trials")
+    is_grid = attrs.get("definition", {}).get("sampler") == "grid"  # where a point may stand twice
     if not workers and now.running:
         say(f"nobody is at work on {len(now.running)} trials that were begun; the command below mends that")
     if workers:
         say(f"at work: {', '.join(str(lease.get('id')) for lease in workers)}")
-    elif target is not None and now.done < target:
+    elif target is not None and now.done + (len(now.reused) if is_grid else 0) < target:
         say(f"not running; go on with: {mask(str(attrs.get('command', '')))}")
     say(f"{'folder':8}{place.absolute()}" + (f" ({PAGE})" if (place / PAGE).exists() else ""))
     return {

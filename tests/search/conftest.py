@@ -54,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def sweep(folder: Path) -> Sweep:
     """What ``python -m ccsweep -m ...`` does in the folder of the test, its figures in ``out``."""
 
-    def sweep(*overrides: str) -> list[FrozenTrial]:
+    def sweep(*overrides: str, task: Any = task) -> list[FrozenTrial]:
         GlobalHydra.instance().clear()
         hydra = Hydra.create_main_hydra2("ccsweep", create_config_search_path(str(root() / "conf")))
         return hydra.multirun("config", task, [*overrides, *QUIET], with_log_configuration=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from omegaconf import DictConfig
 from optuna.trial import TrialState
 
 from ccsweep.errors import UserError
@@ -197,10 +198,19 @@ def test_a_study_whose_trials_are_pruned_or_fail(sweep: Sweep) -> None:
     assert Path("out/report.html").exists()
 
 
-def test_workers_that_cannot_even_start(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PYTHONPATH")  # they do not find the task
+class Unloadable:
+    """A task that cannot be brought to another process."""
+
+    def __call__(self, cfg: DictConfig) -> None:
+        raise AssertionError
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return int, ("no number",)
+
+
+def test_workers_that_cannot_even_start(sweep: Sweep) -> None:
     with pytest.raises(UserError) as caught:
-        sweep(*GRID)
+        sweep(*GRID, task=Unloadable())
     assert str(caught.value).startswith("3 workers in a row came to nothing (worker ended before it began")
     assert states() == {"WAITING": 3}
     assert_no_orphans()
