@@ -79,7 +79,8 @@ def _path(to: str | None, otherwise: str) -> Path:
         group = path.parent.name
         if path.parent != _experiments() and group in {*groups(), "hydra", ""}:
             raise UserError(
-                f"to={to}: a file runs as +FOLDER=NAME, and +{group}= means something else; choose another folder"
+                f"to={to}: it would run as +{group}={path.stem}, and +{group}= means something else here; "
+                "choose another folder"
             )
     if not _NAME.fullmatch(path.stem):
         raise UserError(
