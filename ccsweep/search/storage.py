@@ -18,7 +18,6 @@ from ccsweep.tracking.mask import mask
 
 if TYPE_CHECKING:  # half a second
     from optuna import Study
-    from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
 
 __all__ = ["connect", "create", "mend", "open_study", "study_folder"]
@@ -31,15 +30,20 @@ _HINT = "start that server, or leave sweep.storage out for a file in the study's
 log = logging.getLogger(__name__)
 
 
-def connect(folder: Path, url: str | None) -> "BaseStorage":
+def connect(folder: Path, url: str | None, ready: bool = False) -> "BaseStorage":
     """The storage at ``url``, which answers; without one, the journal file in ``folder``.
+
+    Args:
+        folder: of the study.
+        url: ``sweep.storage``.
+        ready: its schema is known to be there, as it is for a worker: saves half a second.
 
     Raises:
         UserError: nobody answers, the URL means nothing, or a file cannot be read or written.
     """
     _quiet()
     if url is not None:
-        return _database(url)
+        return _database(url, ready)
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
@@ -53,13 +57,13 @@ def connect(folder: Path, url: str | None) -> "BaseStorage":
         raise UserError(f"{path}: is damaged; run its sweep again, which mends it") from error
 
 
-def open_study(folder: Path, storage: str | None = None, sampler: "BaseSampler | None" = None) -> "Study":
+def open_study(folder: Path, storage: str | None = None, ready: bool = False) -> "Study":
     """Open a study that exists; nothing is written.
 
     Args:
         folder: of the study; its name is the study's.
         storage: ``sweep.storage``, null for the journal file in the folder.
-        sampler: None for who only looks.
+        ready: as for :func:`connect`.
 
     Raises:
         UserError: there is no such study, or its storage does not answer.
@@ -73,7 +77,7 @@ def open_study(folder: Path, storage: str | None = None, sampler: "BaseSampler |
             )
         raise UserError(f"sweep.name={folder.name}: {folder} holds no study; {_known(folder)}")
     try:
-        return optuna.load_study(study_name=folder.name, storage=connect(folder, storage), sampler=sampler)
+        return optuna.load_study(study_name=folder.name, storage=connect(folder, storage, ready))
     except KeyError:
         place = folder / JOURNAL if storage is None else mask(storage)
         raise UserError(f"sweep.name={folder.name}: {place} holds no study of that name") from None
@@ -149,7 +153,7 @@ def mend(folder: Path) -> bool:
     return True
 
 
-def _database(url: str) -> "BaseStorage":
+def _database(url: str, ready: bool) -> "BaseStorage":
     from optuna.storages import RDBStorage
     from sqlalchemy import create_engine
     from sqlalchemy.engine import make_url
@@ -165,9 +169,10 @@ def _database(url: str) -> "BaseStorage":
             socket.create_connection((parts.host, port), timeout=SECONDS).close()
         if backend == "sqlite":
             options = {"connect_args": {"timeout": 60}}
-        engine = create_engine(url, **options)
-        engine.connect().close()
-        engine.dispose()
+        if not ready:
+            engine = create_engine(url, **options)
+            engine.connect().close()
+            engine.dispose()
     except OSError as error:
         reason = f"no answer in {SECONDS:.0f} s" if isinstance(error, TimeoutError) else _reason(error)
         raise UserError(f"{shown}: does not answer ({reason}); {_HINT}") from error
@@ -181,7 +186,9 @@ def _database(url: str) -> "BaseStorage":
     except SQLAlchemyError as error:
         raise UserError(f"{shown}: cannot be opened ({_reason(error)}); {_HINT}") from error
     try:
-        return RDBStorage(url, engine_kwargs=options)
+        return RDBStorage(
+            url, engine_kwargs=options, skip_compatibility_check=ready, skip_table_creation=ready
+        )
     except Exception as error:
         raise UserError(f"{shown}: cannot be used ({_reason(error)}); {_HINT}") from error
 

@@ -122,7 +122,7 @@ class _Worker:
         _restore_hydra(self.payload)
         self.composer = Composer(self.payload.context.config_loader, self.payload.master)
         self.lock = FileLock(self.folder / ".claim.lock")
-        self.study: Study = open_study(self.folder, self.payload.storage)
+        self.study: Study = open_study(self.folder, self.payload.storage, ready=True)
         begun = len(self.study.get_trials(deepcopy=False))
         self.study.sampler = samplers.make(self.plan.sampler, self.plan.sweep.seed, begun, self.index)
         self._random = random.Random(f"{self.plan.sweep.seed} {begun} {self.index}")
