@@ -43,7 +43,8 @@ def test_every_experiment_composes(name: str) -> None:
 
 @pytest.mark.parametrize("name", groups()["sweeps"])
 def test_every_sweep_composes(name: str) -> None:
-    check(composed(f"+sweeps={name}"))
+    run = ["run=ID"] if name == "mnist_posthoc" else []  # of the network that it looks at
+    check(composed(f"+sweeps={name}", *run))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,10 @@ def test_notation() -> None:
             "training.device=gpu",
             "training.device=gpu: expected one of auto, cpu, cuda; did you mean 'cpu'?",
         ),
-        ("task=trian", "task=trian: expected one of train, evaluate, benchmark; did you mean 'train'?"),
+        (
+            "task=trian",
+            "task=trian: expected one of train, evaluate, benchmark, sweep_status, export; did you mean 'train'?",
+        ),
         ("task=evaluate", "run=null: expected a run id or folder, as in task=evaluate run=ID"),
         ("task=benchmark", "run=null: expected a run id or folder, as in task=benchmark run=ID"),
         ("data.extra=true", "data.extra=true is for svhn, digits has no extra images: leave it out"),

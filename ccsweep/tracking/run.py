@@ -205,6 +205,7 @@ class Run:
             profile: facts about it, for example ``{"num_rows": 60000}``.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
         remote = "://" in source
         dataset = Dataset(
@@ -215,8 +216,15 @@ class Run:
             profile=json.dumps(profile) if profile else None,
         )
         tag = InputTag("mlflow.data.context", context)
+        inputs = [DatasetInput(dataset, [tag])]
         with store_errors(self.uri):
-            self._client.log_inputs(self.id, [DatasetInput(dataset, [tag])])
+            try:
+                self._client.log_inputs(self.id, inputs)
+            except MlflowException as error:
+                if "unique constraint" not in str(error).lower():
+                    raise
+                # Another run of the experiment was the first to write the data set down, at this moment.
+                self._client.log_inputs(self.id, inputs)
 
     def history(self, prefix: str) -> dict[str, list[tuple[int, float]]]:
         """Return what was logged under names that begin with ``prefix``, as (step, value) by step."""
