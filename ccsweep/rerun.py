@@ -142,6 +142,8 @@ def spelled_out(overrides: Sequence[str]) -> list[str]:
     """
     from hydra.core.hydra_config import HydraConfig
 
+    if not HydraConfig.initialized():  # called from Python, where nothing composed the overrides
+        return list(overrides)
     folders = [Path(s.path) for s in HydraConfig.get().runtime.config_sources if s.schema == "file"]
     found: list[str] = []
     for override in overrides:
