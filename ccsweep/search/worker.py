@@ -31,6 +31,7 @@ from ccsweep.search.identity import identity
 from ccsweep.search.lease import Lease, Watch
 from ccsweep.search.lease import read as read_lease
 from ccsweep.search.plan import Plan
+from ccsweep.search.process import forget_pickle, install_signals, redirect, restore_hydra
 from ccsweep.search.pruning import Pruner
 from ccsweep.tracking.outcome import describe, status_after
 
@@ -79,9 +80,9 @@ def work(payload: Payload, name: str, index: int, gpu: str | None) -> None:
     if gpu is not None:  # torch is not imported yet
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     folder = payload.plan.folder
-    _forget_pickle()
-    _redirect(folder / WORKERS / f"{name}.log")
-    _install_signals()
+    forget_pickle()
+    redirect(folder / WORKERS / f"{name}.log")
+    install_signals()
     worker = _Worker(payload, name, index)
     try:
         worker.prepare()
@@ -119,7 +120,7 @@ class _Worker:
         from ccsweep.search.storage import open_study
 
         warnings.filterwarnings("ignore", module="optuna")
-        _restore_hydra(self.payload)
+        restore_hydra(self.payload.singletons)
         self.composer = Composer(self.payload.context.config_loader, self.payload.master)
         self.lock = FileLock(self.folder / ".claim.lock")
         self.study: Study = open_study(self.folder, self.payload.storage, ready=True)
@@ -415,61 +416,3 @@ def remaining(plan: Plan, count: trials.Tally) -> int:
         due = count.waiting
         return due if plan.sweep.n_trials is None else min(due, plan.target - count.done - count.running)
     return plan.target - count.done - count.running
-
-
-def _forget_pickle() -> None:
-    """Remove the file that this process was started from: passwords may be in it."""
-    import submitit
-
-    with suppress(Exception):
-        submitit.JobEnvironment().paths.submitted_pickle.unlink()
-
-
-def _redirect(path: Path) -> None:
-    """Send all that is printed, also by C code, to the worker's log."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
-    import faulthandler
-
-    faulthandler.enable()
-    from ccsweep.app import _mask_passwords
-
-    _mask_passwords()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger = logging.getLogger("ccsweep.search")  # Hydra sets the root's handlers anew for every job
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    logger.propagate = False
-
-
-def _install_signals() -> None:
-    """SIGTERM ends a trial as Ctrl-C does; a second one does not cut that short."""
-    import signal
-
-    from ccsweep import interrupt
-
-    interrupt.install()
-    first = signal.getsignal(signal.SIGTERM)
-
-    def once(signum: int, frame: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        assert callable(first)
-        first(signum, frame)
-
-    signal.signal(signal.SIGTERM, once)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the sweeper
-
-
-def _restore_hydra(payload: Payload) -> None:
-    from hydra.core.singleton import Singleton
-    from hydra.core.utils import setup_globals
-
-    import ccsweep.app  # noqa: F401  resolvers
-
-    setup_globals()
-    Singleton.set_state(payload.singletons)
