@@ -26,9 +26,9 @@ from torch.nn import functional as F
 
 import ccsweep.app  # noqa: F401  registers the schema
 from ccsweep import data
-from ccsweep.config import check, root
+from ccsweep.config.check import check, root
+from ccsweep.config.schema import Config
 from ccsweep.data.dataset import Dataset
-from ccsweep.schema import Config
 from ccsweep.tracking.run import Run
 from ccsweep.training.fit import Job
 

@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 
 import ccsweep.app  # noqa: F401  registers the schema
 from ccsweep import data
-from ccsweep.config import check, root
+from ccsweep.config.check import check, root
 from ccsweep.network import ConditionalMLP
 from ccsweep.training.fit import build_network, calibration_images
 

@@ -26,7 +26,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 import ccsweep.app  # noqa: F401  registers the schema and the resolvers
-from ccsweep.config import root
+from ccsweep.config.check import root
 
 QUIET = ["hydra.sweep.dir=out", "hydra/job_logging=none", "hydra/hydra_logging=none"]
 AIM = [

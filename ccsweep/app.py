@@ -23,9 +23,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ccsweep import interrupt
-from ccsweep.config import check, register, root
+from ccsweep.config.check import check, register, root
+from ccsweep.config.explain import explain
 from ccsweep.errors import UserError
-from ccsweep.explain import explain
+from ccsweep.tasks import task
 from ccsweep.tracking.mask import mask
 
 
@@ -45,9 +46,7 @@ def run_task(cfg: DictConfig) -> dict[str, Any]:
     folder = Path(hydra_config.runtime.output_dir)
     try:
         config = check(cfg)
-        from ccsweep import tasks
-
-        return tasks.TASKS[config.task](config, folder, list(hydra_config.overrides.task))
+        return task(config.task)(config, folder, list(hydra_config.overrides.task))
     except UserError as error:
         with contextlib.suppress(OSError):
             folder.rmdir()  # nothing was written: leave nothing behind

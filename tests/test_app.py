@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ccsweep.config import root
+from ccsweep.config.check import root
 from tests.conftest import ROOT, User
 
 HEAVY = ("torch", "pytorch_lightning", "mlflow", "sklearn", "matplotlib")

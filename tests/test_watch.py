@@ -6,9 +6,9 @@ from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 
 from ccsweep import data, watch
-from ccsweep.config import check, register, root
+from ccsweep.config.check import check, register, root
+from ccsweep.config.schema import Config
 from ccsweep.errors import Pruned
-from ccsweep.schema import Config
 from ccsweep.tracking import Run
 from ccsweep.training.fit import Job
 

@@ -10,9 +10,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ccsweep.atomic import write_text
 from ccsweep.engine.layout import DENSE, GATED, INPUT_SPARSE
 from ccsweep.errors import UserError
+from ccsweep.files import write_text
 
 
 @dataclass(frozen=True)

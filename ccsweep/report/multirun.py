@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ccsweep.atomic import write_text
+from ccsweep.files import write_text
 from ccsweep.report.rows import Entry, Row
 from ccsweep.tracking.mask import mask
 

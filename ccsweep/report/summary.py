@@ -5,8 +5,8 @@ from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ccsweep.atomic import write_text
-from ccsweep.schema import Config
+from ccsweep.config.schema import Config
+from ccsweep.files import write_text
 
 if TYPE_CHECKING:  # torch, which a sweeper needs not in order to begin
     from ccsweep.data.dataset import Dataset

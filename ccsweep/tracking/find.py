@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ccsweep.atomic import write_text
 from ccsweep.errors import UserError
+from ccsweep.files import write_text
 from ccsweep.tracking.client import connect, store_errors
 from ccsweep.tracking.mask import mask
 from ccsweep.tracking.store import prepare

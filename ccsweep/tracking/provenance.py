@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from ccsweep.atomic import write_text
+from ccsweep.files import write_text
 from ccsweep.tracking import git
 from ccsweep.tracking.mask import mask
 

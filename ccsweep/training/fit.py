@@ -14,13 +14,13 @@ import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import Tensor
 
+from ccsweep.config.schema import Config
 from ccsweep.data.dataset import Dataset
 from ccsweep.data.module import ArrayDataModule
 from ccsweep.errors import UserError
 from ccsweep.estimator.fit import EstimatorSettings
 from ccsweep.estimator.statistics import GateStatistics
 from ccsweep.network import ConditionalMLP
-from ccsweep.schema import Config
 from ccsweep.training import checkpoint
 from ccsweep.training.callbacks import MetricLog, RefreshFactors, TrackMetrics, WallClock
 from ccsweep.training.module import ConditionalModule

@@ -10,13 +10,13 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn import functional as F
 
+from ccsweep.config.schema import TrainingConfig
 from ccsweep.errors import UserError
 from ccsweep.estimator import ESTIMATORS
 from ccsweep.estimator.cost import LayerCost, speedup_limit, theoretical_speedup
 from ccsweep.estimator.moments import EVERY
 from ccsweep.estimator.statistics import GateStatistics, count, statistics
 from ccsweep.network import ConditionalMLP
-from ccsweep.schema import TrainingConfig
 from ccsweep.training.schedules import learning_rate, limit_norms, momentum
 
 NEVER = torch.iinfo(torch.int64).max

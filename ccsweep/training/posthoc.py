@@ -6,8 +6,8 @@ full decompositions of its weights, stay in memory from one evaluation of a proc
 
 from pathlib import Path
 
+from ccsweep.config.schema import Config
 from ccsweep.estimator.layer import LayerData
-from ccsweep.schema import Config
 from ccsweep.training import checkpoint
 from ccsweep.training.fit import Job, build_network
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from ccsweep.schema import TrainingConfig
+from ccsweep.config.schema import TrainingConfig
 
 
 def learning_rate(config: TrainingConfig, epoch: int) -> float:

@@ -10,11 +10,11 @@ from omegaconf import DictConfig
 
 
 class CcsweepSweeper(Sweeper):
-    """Hands over to :class:`ccsweep.search.sweeper.Sweeper`, imported only when a sweep runs."""
+    """Hands over to :class:`ccsweep.sweep.sweeper.Sweeper`, imported only when a sweep runs."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before :meth:`sweep`."""
-        from ccsweep.search.sweeper import Sweeper as Implementation
+        from ccsweep.sweep.sweeper import Sweeper as Implementation
 
         self._sweeper = Implementation(hydra_context, task_function, config)
 

@@ -25,7 +25,7 @@ from ccsweep.report.study.standing import (
     settings_of,
     shortened,
 )
-from ccsweep.search import front
+from ccsweep.study import front
 from ccsweep.tracking.mask import mask
 
 ENOUGH = 10

@@ -25,7 +25,7 @@ from ccsweep.report.study.standing import (
     shortened,
     standing,
 )
-from ccsweep.search import front
+from ccsweep.study import front
 
 _MOST_CAUSES = 3
 

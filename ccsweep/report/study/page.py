@@ -14,7 +14,7 @@ from typing import Any
 from optuna import Study
 from optuna.trial import FrozenTrial
 
-from ccsweep.atomic import write_text
+from ccsweep.files import write_text
 from ccsweep.report.study.standing import (
     Standing,
     arrow,
@@ -29,7 +29,7 @@ from ccsweep.report.study.standing import (
     settings_of,
     standing,
 )
-from ccsweep.search import front
+from ccsweep.study import front
 from ccsweep.tracking.mask import mask
 
 PAGE, PICTURE = "report.html", "front.png"

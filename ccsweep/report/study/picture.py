@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from ccsweep.report.canvas import describe, new_figure, save
 from ccsweep.report.study.points import Points, extent, points, stairs
 from ccsweep.report.study.standing import Standing, arrow, ranks_of
-from ccsweep.search import front
+from ccsweep.study import front
 
 _BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "0.65"  # Okabe and Ito's, as in the other pictures
 _NAMED = 12  # on a front of more trials only its ends and its knee have their ranks beside them

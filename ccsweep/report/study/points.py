@@ -9,8 +9,8 @@ from itertools import pairwise
 
 from optuna.trial import FrozenTrial
 
-from ccsweep.search import front
-from ccsweep.search.front import Objectives
+from ccsweep.study import front
+from ccsweep.study.front import Objectives
 
 FAR = 3.0  # an axis reaches this many times the front's extent beyond it, where trials lie farther still
 FEW = 0.25  # and only if no larger share of the trials does

@@ -12,8 +12,8 @@ from statistics import fmean
 
 from optuna.trial import FrozenTrial, TrialState
 
-from ccsweep.search import front
-from ccsweep.search.front import Objectives
+from ccsweep.study import front
+from ccsweep.study.front import Objectives
 from ccsweep.tracking.mask import mask
 
 _LONG = re.compile(r"\d+\.\d{4,}(?:e[+-]?\d+)?")

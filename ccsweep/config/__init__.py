@@ -1,0 +1,1 @@
+"""What can be configured: the schema, its checks, and what to say of a mistake."""

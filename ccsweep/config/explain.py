@@ -1,0 +1,52 @@
+"""What Hydra and OmegaConf complain about, as one line a person can act on."""
+
+import re
+
+from hydra.errors import MissingConfigException, OverrideParseException
+
+from ccsweep.config.check import ADDED_GROUPS, groups, known_keys
+from ccsweep.config.keys import did_you_mean, unknown_key
+
+
+def explain(error: Exception) -> str:
+    """One line for an error of composing the config: key, what was found, what was expected.
+
+    Args:
+        error: what Hydra or OmegaConf raised.
+    """
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as key=value; quote lists, as in 'ranks.layers=[40,30,20]'"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        return _unknown_option(group, option.removesuffix(".yaml"), list(error.options or []))
+    text = f"{error}\n{error.__cause__ or ''}"
+    if unknown := re.search(r"Key '(.+?)' (?:is )?not in", text):
+        full = re.search(r"full_key: (\S+)", text)
+        return _absent(full.group(1) if full else unknown.group(1))
+    if overridden := re.search(r"Could not (?:override|append|delete)[^']*'(.+?)'", text):
+        return _absent(overridden.group(1))
+    if several := re.search(r"Ambiguous value for argument '(.+?)'", text):
+        return f"{several.group(1)}: several values need -m, as in python -m ccsweep -m {several.group(1)}"
+    if twice := re.search(r"Multiple values for (\S+)\.", text):
+        return f"{twice.group(1)}: has a value already; write {twice.group(1)}=... without the plus"
+    if invalid := re.search(r"full_key: (\S+)", text):
+        reason = text[: invalid.start()].strip().splitlines()[-1].strip()
+        return f"{invalid.group(1)}: {reason[:1].lower()}{reason[1:]}"
+    return " ".join(text.split())
+
+
+def _unknown_option(group: str, option: str, options: list[str]) -> str:
+    line = f"{group or '--config-name'}={option}: no such option"
+    line += f"; expected one of {', '.join(options)}" if options else ""
+    line += did_you_mean(option, options)
+    if group == "ranks":
+        line += "; for any other ranks write 'ranks.layers=[40,30,20]'"
+    return line
+
+
+def _absent(key: str) -> str:
+    if key in ADDED_GROUPS:
+        return f"{key}: is added with a plus, as in +{key}={groups()[key][0]}"
+    if key.startswith("hydra."):
+        return f"{key}: no such key in Hydra's own config; python -m ccsweep --cfg hydra shows it"
+    return unknown_key(key, [*known_keys(), *ADDED_GROUPS])

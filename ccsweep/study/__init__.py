@@ -1,0 +1,1 @@
+"""What a study is: its folder, storage, trials, space, objectives and front; no processes."""

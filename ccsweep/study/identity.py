@@ -1,0 +1,45 @@
+"""When two configs are one point: the same result, computed once."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ccsweep.config.schema import Config
+
+# What a result does not depend on, or what is the study's own.
+_ASIDE = ("tracking", "sweep", "pick", "to", "seeds", "test")
+_ASIDE_IN = {"data": ("dir", "verify"), "training": ("resume", "device")}
+
+
+def identity(config: Config, overrides: Sequence[str] = ()) -> str:
+    """A hash of all settings that a result depends on, 64 hex digits.
+
+    An estimator that is not used changes nothing: its settings count only where there are ranks.
+
+    Args:
+        config: checked.
+        overrides: of the trial. A run that is evaluated again keeps its own ranks and estimator unless
+            they are named, so there it matters which ones are.
+    """
+    settings = settings_of(config)
+    named = sorted(o for o in overrides if o.startswith(("ranks", "estimator")))
+    trained_here = config.task == "train"
+    if config.gated_layers == 0 and (trained_here or any(o.startswith("ranks") for o in named)):
+        settings["estimator"] = None
+        named = [o for o in named if o.startswith("ranks")]
+    if not trained_here:
+        settings["named"] = [o.partition("=")[0] for o in named]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """The settings that a result depends on, nested as in the schema."""
+    settings = asdict(config)
+    for name in _ASIDE:
+        del settings[name]
+    for group, names in _ASIDE_IN.items():
+        for name in names:
+            del settings[group][name]
+    return settings

@@ -1,0 +1,228 @@
+"""Where a study's trials are kept: a journal file in its folder, or any storage that Optuna knows.
+
+A journal that was cut off (a full disk, a crash of the machine) is mended before a sweep goes on; what the
+lost lines said is in the trials' own folders, see :mod:`ccsweep.study.record`.
+"""
+
+import json
+import logging
+import shutil
+import socket
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ccsweep.errors import UserError
+from ccsweep.study.folder import DEFINITION, JOURNAL, study_folder
+from ccsweep.tracking.mask import mask
+
+if TYPE_CHECKING:  # half a second
+    from optuna import Study
+    from optuna.storages import BaseStorage
+
+__all__ = ["connect", "create", "mend", "open_study", "study_folder"]
+
+SECONDS = 5.0
+_LOCK_SECONDS = 10  # after which the journal's lock, held for milliseconds, is one that a killed process left
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
+_HINT = "start that server, or leave sweep.storage out for a file in the study's folder"
+
+log = logging.getLogger(__name__)
+
+
+def connect(folder: Path, url: str | None, ready: bool = False) -> "BaseStorage":
+    """The storage at ``url``, which answers; without one, the journal file in ``folder``.
+
+    Args:
+        folder: of the study.
+        url: ``sweep.storage``.
+        ready: its schema is known to be there, as it is for a worker: saves half a second.
+
+    Raises:
+        UserError: nobody answers, the URL means nothing, or a file cannot be read or written.
+    """
+    _quiet()
+    if url is not None:
+        return _database(url, ready)
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+    path = folder / JOURNAL
+    try:
+        lock = JournalFileSymlinkLock(str(path), grace_period=_LOCK_SECONDS)
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path}: is damaged; run its sweep again, which mends it") from error
+
+
+def open_study(folder: Path, storage: str | None = None, ready: bool = False) -> "Study":
+    """Open a study that exists; nothing is written.
+
+    Args:
+        folder: of the study; its name is the study's.
+        storage: ``sweep.storage``, null for the journal file in the folder.
+        ready: as for :func:`connect`.
+
+    Raises:
+        UserError: there is no such study, or its storage does not answer.
+    """
+    import optuna
+
+    if storage is None and not (folder / JOURNAL).is_file():
+        if (folder / DEFINITION).is_file():
+            raise UserError(
+                f"sweep.name={folder.name}: its trials are kept elsewhere; give sweep.storage=URL, too"
+            )
+        raise UserError(f"sweep.name={folder.name}: {folder} holds no study; {_known(folder)}")
+    try:
+        return optuna.load_study(study_name=folder.name, storage=connect(folder, storage, ready))
+    except KeyError:
+        place = folder / JOURNAL if storage is None else mask(storage)
+        raise UserError(f"sweep.name={folder.name}: {place} holds no study of that name") from None
+
+
+def create(folder: Path, url: str | None, objectives: dict[str, str]) -> "Study":
+    """Open the study of ``folder``, or begin it; its schema is there when this returns.
+
+    Args:
+        folder: of the study.
+        url: ``sweep.storage``.
+        objectives: directions by key of the report.
+
+    Raises:
+        UserError: the storage cannot be used.
+    """
+    import optuna
+    from optuna.exceptions import ExperimentalWarning
+
+    storage = connect(folder, url)
+    directions: list[Any] = list(objectives.values())
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name=folder.name, directions=directions, load_if_exists=True
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            if not study.metric_names:
+                study.set_metric_names(list(objectives))
+    except OSError as error:
+        raise _unwritable(folder / JOURNAL, error) from error
+    except Exception as error:
+        if url is None:
+            raise
+        raise UserError(f"sweep.storage={mask(url)}: failed ({_reason(error)}); {_HINT}") from error
+    return study
+
+
+def mend(folder: Path) -> bool:
+    """Cut the journal off before the first line that cannot be read, keeping a copy; whether there was one.
+
+    What comes after such a line may speak of other trials than it did: trials are counted in the order of
+    their lines. Nobody else may be using the file.
+    """
+    path = folder / JOURNAL
+    (folder / f"{JOURNAL}.lock").unlink(missing_ok=True)  # of a process that was killed while it wrote
+    if not path.is_file():
+        return False
+    good = []
+    lines = path.read_bytes().splitlines(keepends=True)
+    for line in lines:
+        try:
+            ok = line.endswith(b"\n") and isinstance(json.loads(line), dict)
+        except ValueError:
+            ok = False
+        if not ok:
+            break
+        good.append(line)
+    if len(good) == len(lines):
+        return False
+    copy = _free(path.with_name(f"{JOURNAL}.damaged"))
+    shutil.copy2(path, copy)
+    partial = path.with_name(f".{JOURNAL}.mended")
+    partial.write_bytes(b"".join(good))
+    partial.replace(path)
+    log.warning(
+        "%s: the last %d of %d lines are damaged and were dropped; the file as it was is kept in %s",
+        path,
+        len(lines) - len(good),
+        len(lines),
+        copy.name,
+    )
+    return True
+
+
+def _database(url: str, ready: bool) -> "BaseStorage":
+    from optuna.storages import RDBStorage
+    from sqlalchemy import create_engine
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+    shown = f"sweep.storage={mask(url)}"
+    options: dict[str, Any] = {}
+    try:
+        parts = make_url(url)
+        backend = parts.get_backend_name()
+        if parts.host:  # a database driver may wait for minutes for a host that is not there
+            port = parts.port or _PORTS.get(backend, 0)
+            socket.create_connection((parts.host, port), timeout=SECONDS).close()
+        if backend == "sqlite":
+            options = {"connect_args": {"timeout": 60}}
+        if not ready:
+            engine = create_engine(url, **options)
+            engine.connect().close()
+            engine.dispose()
+    except OSError as error:
+        reason = f"no answer in {SECONDS:.0f} s" if isinstance(error, TimeoutError) else _reason(error)
+        raise UserError(f"{shown}: does not answer ({reason}); {_HINT}") from error
+    except (ArgumentError, NoSuchModuleError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"{shown}: is no URL of a storage; expected for example sqlite:////tmp/study.db or "
+            "postgresql+psycopg://user@host/name"
+        ) from error
+    except ImportError as error:
+        raise UserError(f"{shown}: {error.name or error} is not installed; pip install it") from error
+    except SQLAlchemyError as error:
+        raise UserError(f"{shown}: cannot be opened ({_reason(error)}); {_HINT}") from error
+    try:
+        return RDBStorage(
+            url, engine_kwargs=options, skip_compatibility_check=ready, skip_table_creation=ready
+        )
+    except Exception as error:
+        raise UserError(f"{shown}: cannot be used ({_reason(error)}); {_HINT}") from error
+
+
+def _quiet() -> None:
+    """Optuna's own lines about each trial are not for who runs a sweep."""
+    from optuna import logging as optuna_logging
+
+    optuna_logging.set_verbosity(optuna_logging.WARNING)
+
+
+def _known(folder: Path) -> str:
+    names = sorted(p.parent.name for p in folder.parent.glob(f"*/{JOURNAL}"))
+    return (
+        f"in {folder.parent} there are {', '.join(names)}" if names else f"{folder.parent} holds none at all"
+    )
+
+
+def _free(path: Path) -> Path:
+    found, count = path, 1
+    while found.exists():
+        count += 1
+        found = path.with_name(f"{path.name}{count}")
+    return found
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path}: cannot be used ({_reason(error)}); choose another sweep.name or hydra.sweep.dir"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    line = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    return mask(line) or type(error).__name__

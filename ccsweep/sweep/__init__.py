@@ -1,0 +1,1 @@
+"""Runs a study: from what ``-m`` asked for to its last trial."""

@@ -1,0 +1,111 @@
+"""What a sweep leaves when it has ended: a grid its table over seeds, a study its page."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optuna.trial import FrozenTrial, TrialState
+
+from ccsweep.errors import UserError
+from ccsweep.report import multirun
+from ccsweep.report.rows import Entry, Row, grouped, rows
+from ccsweep.study import record
+from ccsweep.study import trials as outcomes
+from ccsweep.sweep.plan import Plan
+from ccsweep.tracking import resolve_uri
+from ccsweep.tracking.find import store_of
+from ccsweep.tracking.history import history
+from ccsweep.tracking.outcome import describe
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from ccsweep.report.figures import Curve
+
+log = logging.getLogger(__name__)
+
+
+def write(plan: Plan, study: "Study") -> list[Path]:
+    """Show and write what there is to show; returns the files, which the parent run is to have."""
+    files = _write_page(plan, study) if plan.sweep.objectives else _write_table(plan, study)
+    print(f"{'folder':8}{plan.folder} ({', '.join(file.name for file in files)})")
+    return files
+
+
+def _write_page(plan: Plan, study: "Study") -> list[Path]:
+    from ccsweep.report.study import page
+
+    try:
+        return page.write(study, plan.folder)
+    except Exception as error:  # the trials stand, whatever becomes of a picture
+        log.warning("the study's page could not be written: %s", describe(error), exc_info=True)
+        return []
+
+
+def judge(plan: Plan, trials: Sequence[FrozenTrial]) -> None:
+    """Say what failed, as an exit status says it.
+
+    Raises:
+        UserError: a run of a grid failed, or every trial of a study.
+    """
+    failed = outcomes.failed_for_good(trials)
+    for trial in failed:
+        overrides = " ".join(trial.user_attrs.get("overrides", []))
+        log.error("failed: %s: %s", overrides, trial.user_attrs.get("cause"))
+    count = outcomes.tally(trials)
+    if failed and (not plan.sweep.objectives or len(failed) == count.done):
+        raise UserError(f"{len(failed)} of {count.done + count.reused} runs failed; see above")
+
+
+def _write_table(plan: Plan, study: "Study") -> list[Path]:
+    """The table over seeds on the terminal and in files, and the picture of its rows."""
+    trials = study.get_trials(deepcopy=False)
+    entries = [_entry(plan, trial, trials) for trial in _last_of_points(trials)]
+    if not entries:
+        return []
+    found = rows(entries, plan.sweep.paper or None)
+    multirun.show(entries, found)
+    return multirun.write(plan.folder, plan.shown_command, entries, found) + _draw(plan, entries, found)
+
+
+def _last_of_points(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The last attempt at each point, in the order of the first ones."""
+    last = outcomes.last_attempts(trials)
+    return [trials[number] for first, number in sorted(last.items()) if trials[number].state.is_finished()]
+
+
+def _entry(plan: Plan, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> Entry:
+    attrs = trial.user_attrs
+    overrides = [*plan.base, *attrs.get("overrides", plan.space.overrides(outcomes.params_of(trial)))]
+    ranks = str(attrs.get("ranks", next((v for k, v in trial.params.items() if k == "ranks"), "-")))
+    folder = trials[attrs.get("reuses", trial.number)].user_attrs.get("folder")
+    if trial.state == TrialState.COMPLETE and folder is not None:
+        report = record.report_in(Path(folder))
+        if report is not None:
+            return Entry(overrides, ranks, report)
+        return Entry(overrides, ranks, None, f"{folder} holds no report any more")
+    return Entry(overrides, ranks, None, attrs.get("cause", trial.state.name.lower()))
+
+
+def _draw(plan: Plan, entries: Sequence[Entry], found: Sequence[Row]) -> list[Path]:
+    """Draw ``rows.png``, if there are two rows that were trained and can be compared."""
+    if (uri := store_of(plan.folder)) is None:  # nothing was tracked
+        return []
+    uri = uri or resolve_uri(plan.uri)
+    name = "validation/error"
+    curves: dict[str, list[Curve]] = {}
+    tests: dict[str, list[float]] = {}
+    for row, group in zip(found, grouped(entries), strict=True):
+        reports = [entry.report for entry in group if entry.report is not None]
+        reports = [report for report in reports if "epochs" in report]  # an evaluation has one point
+        if reports:
+            logged = [history(uri, report["run_id"], name) for report in reports]
+            curves[row.label] = [metrics.get(name, []) for metrics in logged]
+            tests[row.label] = [report["test_error"] for report in reports if "test_error" in report]
+    if len(curves) < 2:
+        return []
+    from ccsweep.report.figures import draw_rows
+
+    title = "Error by row: " + "; ".join(multirun.about(entries))
+    return [draw_rows(plan.folder / "rows.png", title, curves, tests)]

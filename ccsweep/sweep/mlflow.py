@@ -1,0 +1,127 @@
+"""What MLflow is told of a study: its parent run, and the ends of runs whose workers could not tell.
+
+The parent is opened by the first trial that starts (``ccsweep.tracking.parent``), so a study whose trials are
+not tracked has none. Here it gets the best of each objective and the hypervolume after each trial that
+counts, and its end, whatever happens.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optuna.trial import FrozenTrial
+
+from ccsweep.tracking import Run, close_parent, resolve_uri
+from ccsweep.tracking.find import run_id_of, store_of
+from ccsweep.tracking.mask import mask
+from ccsweep.tracking.outcome import Status, describe
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+log = logging.getLogger(__name__)
+
+
+def close_run(folder: Path, uri: str | None) -> None:
+    """End the run in ``folder`` as killed, if there is one that did not end itself."""
+    if (run_id := run_id_of(folder)) is None:
+        return
+    try:
+        run = Run.resume(store_of(folder) or resolve_uri(uri), run_id, system_metrics=False)
+        run.end("KILLED")
+    except Exception as error:  # the store may be what is broken; the study goes on
+        log.warning("run %s: not ended: %s", run_id, describe(error))
+
+
+class Tracker:
+    """Logs to the study's parent run, in a thread: MLflow takes seconds to import and a while to answer.
+
+    Args:
+        study: of the sweep.
+        folder: of the study; ``run.json`` in it names the parent.
+        objectives: directions by key.
+        uri: of the store, unless the parent's folder names it.
+    """
+
+    def __init__(self, study: "Study", folder: Path, objectives: Mapping[str, str], uri: str | None) -> None:
+        self._study, self._folder, self._objectives, self._uri = study, folder, objectives, uri
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="tracker")
+        self._pending: Future[None] | None = None
+        self._run: Run | None = None
+        self._logged = study.user_attrs.get("logged", 0)
+        self._known = "parent" in study.user_attrs
+
+    def update(self, trials: Sequence[FrozenTrial]) -> None:
+        """Log what is new; returns at once."""
+        if self._pending is not None and not self._pending.done():
+            return
+        if (run_id := run_id_of(self._folder)) is None:
+            return
+        if not self._known:
+            self._known = True
+            self._study.set_user_attr("parent", run_id)
+            self._study.set_user_attr("uri", mask(self._store()))
+        self._pending = self._pool.submit(self._log, list(trials))
+
+    def finish(self, files: Sequence[Path], status: Status) -> None:
+        """Log the rest and the files, and end the parent; never fails.
+
+        The hypervolume is measured from the worst values of all trials, so it is logged now, for all that
+        were done since the last time.
+
+        Args:
+            files: to be artifacts of the parent.
+            status: of the parent.
+        """
+        try:
+            trials = self._study.get_trials(deepcopy=False)
+            logged = self._study.user_attrs.get("logged", 0)
+            self._pool.submit(self._log, trials).result()
+            self._pool.submit(self._log_hypervolume, trials, logged).result()
+            if self._logged > logged:
+                self._study.set_user_attr("logged", self._logged)
+            for file in files:
+                if self._run is not None:
+                    self._run.log_artifact(file)
+        except Exception as error:
+            log.warning("the parent run: %s", describe(error))
+        finally:
+            self._pool.shutdown()
+            try:
+                close_parent(self._store(), self._folder, status)
+            except Exception as error:
+                log.warning("the parent run was not ended: %s", describe(error))
+
+    def _log_hypervolume(self, trials: list[FrozenTrial], logged: int) -> None:
+        if self._run is None:
+            return
+        from ccsweep.study import front
+
+        for step, value in front.hypervolume(trials, self._objectives):
+            if step > logged:
+                self._run.log_metrics({"hypervolume": value}, step)
+
+    def _store(self) -> str:
+        return store_of(self._folder) or resolve_uri(self._uri)
+
+    def _log(self, trials: list[FrozenTrial]) -> None:
+        run_id = run_id_of(self._folder)
+        if run_id is None:
+            return
+        try:
+            if self._run is None:
+                self._run = Run.resume(self._store(), run_id, system_metrics=False)
+            from ccsweep.study import front
+
+            steps: dict[int, dict[str, float]] = {}
+            for name, curve in front.best_so_far(trials, self._objectives).items():
+                for step, value in curve:
+                    if step > self._logged:
+                        steps.setdefault(step, {})[f"best/{name}"] = value
+            for step, metrics in sorted(steps.items()):
+                self._run.log_metrics(metrics, step)
+                self._logged = step
+        except Exception as error:
+            log.warning("the parent run: %s", describe(error))

@@ -1,0 +1,294 @@
+"""What a ``-m`` command asks for, read and checked before anything is written or run."""
+
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ccsweep.config.check import check_sweep, known_keys
+from ccsweep.config.explain import explain
+from ccsweep.config.schema import Config, SweepConfig
+from ccsweep.errors import UserError
+from ccsweep.study.identity import settings_of
+from ccsweep.study.objectives import GRID, Constraint, check_keys, read_constraint
+from ccsweep.study.space import Params, Space, written
+from ccsweep.sweep.compose import Composer, without_hydra
+from ccsweep.tracking.mask import mask
+
+SEED = "training.seed"
+# Plain overrides that say how a study runs and not what its trials are.
+_OF_THE_STUDY = ("sweep.", "hydra.", "hydra/", "pick=", "to=", "seeds=")
+_SWEEPABLE = ("train", "evaluate")
+
+
+@dataclass
+class Plan:
+    """A study as its command describes it; what workers get to know of it, too."""
+
+    folder: Path
+    sweep: SweepConfig
+    space: Space
+    sampler: str
+    """tpe, nsgaii, gp, random or grid."""
+    constraints: list[Constraint]
+    plain: list[str]
+    """Overrides of every trial; the trial's own come after them."""
+    base: list[str]
+    """Those of them that define a trial: where it is tracked does not."""
+    points: list[Params]
+    """Tried first; all there are, for a grid."""
+    settings: dict[str, Any]
+    """The resolved settings that all trials begin from, masked."""
+    seeds: int
+    uri: str | None
+    """Where runs are tracked, unless the trained run that they evaluate says so."""
+    command: list[str] = field(default_factory=lambda: ["python", "-m", "ccsweep", *sys.argv[1:]])
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether all points are known from the start."""
+        return self.sampler == "grid"
+
+    @property
+    def objectives(self) -> dict[str, str]:
+        """Directions by key of the report; of a grid without any, what it is kept by."""
+        return self.sweep.objectives or GRID
+
+    @property
+    def target(self) -> int:
+        """How many trials are to be done in all."""
+        if self.sweep.n_trials is not None:
+            return self.sweep.n_trials
+        return len(self.points)
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """What makes it this study and no other."""
+        return {
+            "space": {d.key: d.text for d in self.space.dimensions},
+            "conditions": dict(self.sweep.conditions),
+            "objectives": dict(self.sweep.objectives),
+            "constraints": list(self.sweep.constraints),
+            "sampler": self.sampler,
+            "pruning": self.sweep.pruning,
+            "base": [mask(line) for line in self.base],
+            "seeds": self.seeds,
+        }
+
+    @property
+    def shown_command(self) -> str:
+        """What was typed, for a file or a person."""
+        return mask(shlex.join(self.command))
+
+    @property
+    def command_to_go_on(self) -> str:
+        """What to type in order to go on with a study that was stopped."""
+        found = self.sweep.name is not None or any(w.startswith("hydra.sweep.dir=") for w in self.command)
+        folder = [] if found else [f"hydra.sweep.dir={self.folder}"]
+        return mask(shlex.join([*self.command, *folder]))
+
+    def overrides(self, own: Sequence[str]) -> list[str]:
+        """All overrides of a trial with its ``own``."""
+        return [*self.plain, *own, *self._test(), f"tracking.sweep='{self.folder}'"]
+
+    def single(self, own: Sequence[str]) -> str:
+        """The command that runs a trial alone."""
+        return mask(shlex.join(["python", "-m", "ccsweep", *self.plain, *own, *self._test()]))
+
+    def _test(self) -> list[str]:
+        # Test images are for the network that is picked; a study that looked at them would choose by them.
+        given = any(line.startswith("test=") for line in self.plain)
+        return ["test=false"] if self.sweep.objectives and not given else []
+
+
+def make_plan(arguments: Sequence[str], master: DictConfig, loader: ConfigLoader) -> Plan:
+    """Read a multirun's overrides and check all that can be checked without running it.
+
+    Args:
+        arguments: the command line's overrides, swept ones among them.
+        master: the multirun's config without the swept ones.
+        loader: Hydra's.
+
+    Raises:
+        UserError: one line naming the key, what was found and what was expected.
+    """
+    composer = Composer(loader, master)
+    parser = OverridesParser.create(config_loader=loader)
+    try:
+        reader = _Reader(arguments, master, composer, parser)
+        check_sweep(reader.sweep)
+        return reader.plan(Path(master.hydra.sweep.dir).resolve())
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error
+
+
+def _unchecked(master: DictConfig) -> Config:
+    config: Config = OmegaConf.to_object(without_hydra(master))  # type: ignore[assignment]
+    return config
+
+
+class _Reader:
+    """Reads a command into a :class:`Plan`."""
+
+    def __init__(
+        self, arguments: Sequence[str], master: DictConfig, composer: Composer, parser: OverridesParser
+    ) -> None:
+        self.master, self.composer, self.parser = master, composer, parser
+        self.config = config = _unchecked(master)  # a swept key may yet put right what is wrong in it
+        self.sweep = config.sweep
+        self.overrides = parser.parse_overrides(list(arguments))
+
+    def plan(self, folder: Path) -> Plan:
+        sweep, config = self.sweep, self.config
+        if config.task not in _SWEEPABLE:
+            raise UserError(f"task={config.task}: is one run; leave -m out")
+        if sweep.cluster == "slurm" and shutil.which("srun") is None:
+            raise UserError("sweep.cluster=slurm: there is no srun here; expected a SLURM cluster, or local")
+        sampler = sweep.sampler or ("tpe" if sweep.objectives else "grid")
+        constraints = [read_constraint(text) for text in sweep.constraints]
+        check_keys(sweep.objectives, constraints)
+        swept, plain = self._parted()
+        self._check_seeds(swept, plain, sampler)
+        fixed = {o.get_key_element(): o.get_value_element_as_str() for o in plain if not o.is_delete()}
+        fixed = {**self._in_effect(sweep.conditions), **fixed}
+        given = {o.get_key_element() for o in plain}
+        texts = {k: v for k, v in {**sweep.space, **swept}.items() if k not in given}
+        fixed = {k: v for k, v in fixed.items() if k not in texts}
+        if config.seeds > 1:
+            texts[SEED] = f"range(0,{config.seeds})"
+        space = Space(texts, sweep.conditions, fixed, self.parser)
+        self._check_size(space, sampler)
+        points = self._points(space, sampler)
+        lines = [str(o.input_line) for o in plain]
+        of_trials = [line for line in lines if not line.lstrip("+").startswith(_OF_THE_STUDY)]
+        plan = Plan(
+            folder=folder,
+            sweep=sweep,
+            space=space,
+            sampler=sampler,
+            constraints=constraints,
+            plain=of_trials,
+            base=[line for line in of_trials if not line.lstrip("+").startswith("tracking")],
+            points=points,
+            settings=settings_of(config),
+            seeds=config.seeds,
+            uri=config.tracking.uri,
+        )
+        self._check_configs(plan)
+        return plan
+
+    def _parted(self) -> tuple[dict[str, str], list[Override]]:
+        """Swept overrides as texts by key, and the plain ones; the last of a key counts."""
+        swept: dict[str, str] = {}
+        plain: dict[str, Override] = {}
+        for override in self.overrides:
+            key = override.get_key_element()
+            if not override.is_sweep_override():
+                plain[key] = override
+                swept.pop(key, None)
+                continue
+            if key == "seeds":
+                raise UserError(f"{override.input_line}: expected one number; seeds=3 is seeds 0, 1 and 2")
+            if f"{key}=".startswith((*_OF_THE_STUDY, "tracking", "task=", "test=")):
+                raise UserError(f"{override.input_line}: is the same for all trials; expected one value")
+            swept[key] = override.get_value_string()
+            plain.pop(key, None)
+        return swept, list(plain.values())
+
+    def _in_effect(self, conditions: Mapping[str, str]) -> dict[str, str]:
+        """What the config says of keys that conditions ask for; a searched key's own value comes later."""
+        found = {}
+        for text in conditions.values():
+            key = text.partition("=")[0].rstrip("! ").strip()
+            choices = self.master.hydra.runtime.choices
+            if key in choices:
+                found[key] = str(choices[key])
+            elif key in known_keys():
+                value = OmegaConf.select(self.master, key)
+                if value is None or isinstance(value, str | int | float):
+                    found[key] = written(value)
+        return found
+
+    def _check_seeds(self, swept: dict[str, str], plain: list[Override], sampler: str) -> None:
+        seeds, task = self.config.seeds, self.config.task
+        if seeds == 1:
+            return
+        if task != "train":
+            raise UserError(f"seeds={seeds}: repeats training, and task={task} trains nothing")
+        if seeds < 1:
+            raise UserError(f"seeds={seeds}: expected 1 or more")
+        if sampler != "grid":
+            raise UserError(f"seeds={seeds}: repeats the points of a grid; sweep.sampler={sampler} has none")
+        lines = [f"{SEED}={text}" for key, text in {**self.sweep.space, **swept}.items() if key == SEED]
+        lines += [str(o.input_line) for o in plain if o.get_key_element() == SEED]
+        if lines:
+            raise UserError(f"{lines[-1]}: seeds={seeds} gives 0 to {seeds - 1}; leave one of the two out")
+
+    def _check_size(self, space: Space, sampler: str) -> None:
+        if sampler == "grid":
+            for d in space.dimensions:
+                if d.listed is None:
+                    raise UserError(
+                        f"sweep.space: {d.key}={d.text}: a grid cannot list an interval; expected "
+                        "choice(a,b) or range(1,10), or sweep.objectives and another sweep.sampler"
+                    )
+            return
+        if not len(space):
+            raise UserError(
+                "sweep.space={}: names no parameter to search; expected for example "
+                "training.l1: tag(log,interval(1e-6,1e-3))"
+            )
+        if not self.sweep.objectives:
+            raise UserError(
+                f"sweep.sampler={sampler}: has nothing to aim at; expected sweep.objectives, as "
+                "{validation_error: minimize}"
+            )
+        if self.sweep.n_trials is None:
+            raise UserError(f"sweep.n_trials=null: expected a number of trials with sweep.sampler={sampler}")
+
+    def _points(self, space: Space, sampler: str) -> list[Params]:
+        first = [space.read_point(line, self.parser) for line in self.sweep.points]
+        if sampler != "grid":
+            return first
+        listed = list(space.points())
+        return [*first, *(point for point in listed if point not in first)]
+
+    def _check_configs(self, plan: Plan) -> None:
+        """Compose every point that is known, and for a sampler what the ends of its space give."""
+        for point in plan.points:
+            self.composer.checked(plan.overrides(plan.space.overrides(point)))
+        if plan.is_grid:
+            return
+        from optuna import create_study, logging
+        from optuna.samplers import RandomSampler
+
+        logging.set_verbosity(logging.WARNING)
+        middle = plan.space.suggest(create_study(sampler=RandomSampler(seed=plan.sweep.seed)).ask())
+        for point in [middle, *_ends(plan.space, middle)]:
+            own = plan.space.overrides(point)
+            try:
+                self.composer.checked(plan.overrides(own))
+            except UserError as error:
+                raise UserError(f"sweep.space allows {' '.join(own)}: {error}") from None
+
+
+def _ends(space: Space, middle: Params) -> list[Params]:
+    """``middle`` with one value after the other changed to what its dimension allows at most."""
+    found: list[Params] = []
+    for dimension in space.dimensions:
+        if dimension.key in middle:
+            for value in dimension.samples():
+                point = {**middle, dimension.key: value}
+                if space.active(point) == point and point not in found:
+                    found.append(point)
+    return found

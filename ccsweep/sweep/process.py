@@ -1,0 +1,67 @@
+"""What makes a process that submitit started a worker: its log, its signals, Hydra as the sweeper has it."""
+
+import logging
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+
+def forget_pickle() -> None:
+    """Remove the file that this process was started from: passwords may be in it."""
+    import submitit
+
+    with suppress(Exception):
+        submitit.JobEnvironment().paths.submitted_pickle.unlink()
+
+
+def redirect(path: Path) -> None:
+    """Send all that is printed, also by C code, to the worker's log."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    import faulthandler
+
+    faulthandler.enable()
+    from ccsweep.app import _mask_passwords
+
+    _mask_passwords()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger = logging.getLogger("ccsweep.sweep")  # Hydra sets the root's handlers anew for every job
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    logger.propagate = False
+
+
+def install_signals() -> None:
+    """SIGTERM ends a trial as Ctrl-C does; a second one does not cut that short."""
+    import signal
+
+    from ccsweep import interrupt
+
+    interrupt.install()
+    first = signal.getsignal(signal.SIGTERM)
+
+    def once(signum: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert callable(first)
+        first(signum, frame)
+
+    signal.signal(signal.SIGTERM, once)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the sweeper
+
+
+def restore_hydra(singletons: dict[Any, Any]) -> None:
+    """Put back what Hydra keeps in singletons, and register this project's resolvers."""
+    from hydra.core.singleton import Singleton
+    from hydra.core.utils import setup_globals
+
+    import ccsweep.app  # noqa: F401  resolvers
+
+    setup_globals()
+    Singleton.set_state(singletons)

@@ -1,0 +1,119 @@
+"""``task=sweep_status``: how far a study is, how fast, what failed and how long it will still take.
+
+Reads the storage and the workers' leases only, so it can be asked while the sweep runs, from another
+shell or another host, and afterwards.
+"""
+
+import contextlib
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from ccsweep.config.schema import Config
+from ccsweep.study import front
+from ccsweep.study.folder import WORKERS
+from ccsweep.study.storage import open_study, study_folder
+from ccsweep.sweep.lease import SILENCE, Contents, read, runs_here
+from ccsweep.tracking.mask import mask
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+_WIDTH, _HEIGHT = 120, 60  # of what is no terminal
+
+
+def sweep_status(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any]:
+    """Print how the study ``sweep.name`` stands; returns the same figures.
+
+    Args:
+        config: its ``sweep.name`` is a name in ``outputs/sweeps`` or a path, its ``sweep.storage`` the URL of
+            a study that is kept elsewhere.
+        folder: of this command, which writes nothing: removed.
+        overrides: not needed.
+
+    Raises:
+        UserError: no such study, or its storage does not answer.
+    """
+    from ccsweep.report.study.live import render
+    from ccsweep.report.study.page import PAGE
+    from ccsweep.report.study.standing import cause_of, standing
+
+    drop(folder)
+    place, study = existing(config)
+    trials, attrs = study.get_trials(deepcopy=False), study.user_attrs
+    workers = at_work(place)
+    now = standing(
+        trials, front.objectives_of(attrs.get("definition", {})), attrs.get("n_trials"), len(workers)
+    )
+    best = front.pareto(now.complete, now.objectives)
+    console = Console(highlight=False)
+    width, height = (console.size.width, _HEIGHT) if console.is_terminal else (_WIDTH, _HEIGHT)
+
+    def say(text: str, style: str = "") -> None:
+        console.print(text, markup=False, style=style, soft_wrap=True)
+
+    say(f"\n{study.study_name}", style="bold")
+    console.print(render(now, width, height, running=bool(workers)), soft_wrap=True)
+    for trial in now.failed:
+        say(f"trial {trial.number} failed: {cause_of(trial)}")
+    target = attrs.get("n_trials")
+    is_grid = attrs.get("definition", {}).get("sampler") == "grid"  # where a point may stand twice
+    if not workers and now.running:
+        say(f"nobody is at work on {len(now.running)} trials that were begun; the command below mends that")
+    if workers:
+        say(f"at work: {', '.join(str(lease.get('id')) for lease in workers)}")
+    elif target is not None and now.done + (len(now.reused) if is_grid else 0) < target:
+        say(f"not running; go on with: {mask(str(attrs.get('command', '')))}")
+    say(f"{'folder':8}{place.absolute()}" + (f" ({PAGE})" if (place / PAGE).exists() else ""))
+    return {
+        "task": config.task,
+        "study": study.study_name,
+        "folder": str(place.absolute()),
+        "target": target,
+        "done": now.done,
+        "complete": len(now.complete),
+        "failed": len(now.failed),
+        "pruned": len(now.pruned),
+        "reused": len(now.reused),
+        "running": len(now.running),
+        "workers": len(workers),
+        "seconds_per_trial": now.mean_seconds,
+        "seconds_left": now.seconds_left if workers else None,
+        "front": [trial.number for trial in best],
+        "causes": dict(now.causes),
+    }
+
+
+def existing(config: Config) -> tuple[Path, "Study"]:
+    """Folder and study that the config names.
+
+    Raises:
+        UserError: no such study, or its storage does not answer.
+    """
+    place = study_folder(config)
+    return place, open_study(place, config.sweep.storage)
+
+
+def at_work(place: Path) -> list[Contents]:
+    """The leases of workers that live: their process does, or, on another host, their lease is fresh."""
+    found = []
+    for path in sorted((place / WORKERS).glob("*.json")):
+        lease = read(path)
+        if lease is None or lease.get("ended") is not None:
+            continue
+        if lease["host"] == socket.gethostname():
+            alive = runs_here(lease)
+        else:  # one look cannot compare heartbeats, so the file system's clock has to do
+            alive = time.time() - path.stat().st_mtime < SILENCE
+        if alive:
+            found.append(lease)
+    return found
+
+
+def drop(folder: Path) -> None:
+    """Remove the folder that Hydra made for a command that writes nothing there."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()

@@ -1,0 +1,242 @@
+"""Every config composes; every mistake is one line with the key, what was found and what is expected."""
+
+from collections.abc import Iterator
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+import ccsweep.app  # noqa: F401  registers the schema and the resolver
+from ccsweep.config.check import check, groups, known_keys, root
+from ccsweep.config.explain import explain
+from ccsweep.config.schema import Config
+from ccsweep.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    with initialize_config_dir(str(root() / "conf"), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> DictConfig:
+    return compose("config", overrides=list(overrides))
+
+
+def complaint(*overrides: str) -> str:
+    """The line a user would read."""
+    try:
+        check(composed(*overrides))
+    except UserError as error:
+        return str(error)
+    except Exception as error:
+        return explain(error)
+    return "nothing to complain about"
+
+
+@pytest.mark.parametrize("name", groups()["experiment"])
+def test_every_experiment_composes(name: str) -> None:
+    config = check(composed(f"+experiment={name}"))
+    assert config.ranks.layers is not None
+    assert len(config.ranks.layers) == len(config.architecture.hidden)
+
+
+@pytest.mark.parametrize("name", groups()["sweeps"])
+def test_every_sweep_composes(name: str) -> None:
+    run = ["run=ID"] if name == "mnist_posthoc" else []  # of the network that it looks at
+    check(composed(f"+sweeps={name}", *run))
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [(g, o) for g, options in groups().items() for o in options if g not in ("experiment", "sweeps")],
+)
+def test_every_option_fits_the_schema(group: str, option: str) -> None:
+    composed(f"{group}={option}")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((root() / "conf").rglob("*.yaml")) + sorted((root() / "sweeps").glob("*.yaml"))
+)
+def test_every_file_opens_with_a_line_on_what_it_is(path) -> None:
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+    assert lines[0].startswith("# ")
+
+
+def test_the_papers_rows_are_there() -> None:
+    svhn = {
+        "200-100-75-15",
+        "100-75-50-25",
+        "100-75-50-15",
+        "75-50-40-30",
+        "50-40-40-35",
+        "25-25-15-15",
+    }
+    mnist = {"50-35-25", "25-25-25", "15-10-5", "10-10-5"}
+    for row in svhn | mnist:
+        assert OmegaConf.load(root() / "conf/ranks" / f"{row}.yaml").layers == [
+            int(rank) for rank in row.split("-")
+        ]
+
+
+def test_notation() -> None:
+    assert check(composed("+experiment=svhn")).rank_notation == "75-50-40-30"
+    assert check(composed("ranks=control")).rank_notation == "control"
+    assert check(composed("ranks=energy", "ranks.energy=0.9")).rank_notation == "energy0.9"
+    assert check(composed("+experiment=mnist")).layer_sizes == [784, 1000, 600, 400, 10]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            "training.learning_rate=abc",
+            "training.learning_rate: value 'abc' of type 'str' could not be converted to Float",
+        ),
+        ("training.lr=0.1", "training.lr: no such key; did you mean 'training.learning_rate'?"),
+        ("+training.lr=0.1", "training.lr: no such key; did you mean 'training.learning_rate'?"),
+        ("trainig.epochs=3", "trainig: no such key; did you mean 'training'?"),
+        ("learning_rate=1", "learning_rate: no such key; did you mean 'training.learning_rate'?"),
+        ("rank=control", "rank: no such key; did you mean 'ranks'?"),
+        ("seed=1", "seed: no such key; did you mean 'training.seed'?"),
+        (
+            "seeds=3",
+            "seeds=3: repeats the rows of a multirun; add -m, or set training.seed for one run",
+        ),
+        ("+experimnt=svhn", "experimnt: no such key; did you mean 'experiment'?"),
+        ("experiment=svhn", "experiment: is added with a plus, as in +experiment=mnist"),
+        ("+ranks=control", "ranks: has a value already; write ranks=... without the plus"),
+        (
+            "data=minst",
+            "data=minst: no such option; expected one of digits, housenumbers, mnist, svhn; did you mean 'mnist'?",
+        ),
+        (
+            "ranks=16-12,control",
+            "ranks=16-12,control: several values need -m, as in python -m ccsweep -m ranks=16-12,control",
+        ),
+        (
+            "ranks.layers=[1,2",
+            "ranks.layers=[1,2: cannot be read as key=value; quote lists, as in 'ranks.layers=[40,30,20]'",
+        ),
+        (
+            "ranks.layers=[1]",
+            "ranks.layers=[1]: expected 2 ranks, one per hidden layer of 64-256-128-10; found 1",
+        ),
+        (
+            "ranks.layers=[65,16]",
+            "ranks.layers[0]=65: expected 1 to 64, the smaller side of the 64x256 layer",
+        ),
+        (
+            "ranks.layers=[0,16]",
+            "ranks.layers[0]=0: expected 1 to 64, the smaller side of the 64x256 layer",
+        ),
+        (
+            "ranks.layers=[[1,2],3]",
+            "ranks.layers=[[1, 2], 3]: expected whole numbers, as in [40,30,20]",
+        ),
+        ("ranks.energy=0.5", "ranks.energy=0.5: expected null when ranks.layers is a list; use ranks=energy"),
+        ("ranks.budget=0.1", "ranks.budget=0.1: expected null when ranks.layers is a list; use ranks=budget"),
+        (
+            "estimator.energy_loss=0",
+            "estimator.energy_loss=0.0: expected a share above 0 and below 1, or null",
+        ),
+        (
+            "estimator.energy_loss=1",
+            "estimator.energy_loss=1.0: expected a share above 0 and below 1, or null",
+        ),
+        ("estimator.density=1.5", "estimator.density=1.5: expected a share above 0 and at most 1, or null"),
+        ("estimator.calibration=0", "estimator.calibration=0: expected a positive number of training images"),
+        (
+            "estimator.moments=running",
+            "estimator.moments=running: expected calibration with estimator.name=svd",
+        ),
+        (
+            "estimator.refresh=ful",
+            "estimator.refresh=ful: expected one of full, randomised, warm; did you mean 'full'?",
+        ),
+        (
+            "estimator.gate_in_training=-1",
+            "estimator.gate_in_training=-1: expected true, false, or the epoch to start in, counted from 0",
+        ),
+        ("estimator.placement=last", "estimator.placement=last: expected one of all, first"),
+        (
+            "training.dropout_hidden=-0.1",
+            "training.dropout_hidden=-0.1: expected at least 0 and below 1",
+        ),
+        ("training.epochs=0", "training.epochs=0: expected a positive whole number"),
+        (
+            "training.epochs=2.5",
+            "training.epochs: value '2.5' of type 'float' could not be converted to Integer",
+        ),
+        (
+            "training.device=gpu",
+            "training.device=gpu: expected one of auto, cpu, cuda; did you mean 'cpu'?",
+        ),
+        (
+            "task=trian",
+            "task=trian: expected one of train, evaluate, benchmark, sweep_status, export; did you mean 'train'?",
+        ),
+        ("task=evaluate", "run=null: expected a run id or folder, as in task=evaluate run=ID"),
+        ("task=benchmark", "run=null: expected a run id or folder, as in task=benchmark run=ID"),
+        ("data.extra=true", "data.extra=true is for svhn, digits has no extra images: leave it out"),
+        ("run=0123abc", "run=0123abc: expected null with task=train; add task=evaluate"),
+        ("estimator.threshold=nan", "estimator.threshold=nan: expected a finite number"),
+        ("hydra/launcher=jobli", "hydra/launcher=jobli: no such option; expected one of basic"),
+        ("data.samples=0", "data.samples=0 leaves nothing to train on: use 1 or more"),
+        (
+            "data.stand_in=mnist",
+            "data.stand_in=mnist cannot stand in for digits: leave it out",
+        ),
+        (
+            "hydra.run.dirr=x",
+            "hydra.run.dirr: no such key in Hydra's own config; python -m ccsweep --cfg hydra shows it",
+        ),
+    ],
+)
+def test_mistakes(overrides: str, line: str) -> None:
+    assert complaint(overrides) == line
+
+
+def test_an_unknown_rank_row_says_how_to_write_other_ranks() -> None:
+    line = complaint("ranks=40-30-20")
+    assert line.startswith("ranks=40-30-20: no such option; expected one of 10-10-5, ")
+    assert line.endswith("; for any other ranks write 'ranks.layers=[40,30,20]'")
+
+
+def test_every_key_is_known() -> None:
+    assert "training.learning_rate" in known_keys()
+    assert "ranks.layers" in known_keys(Config)
+
+
+def test_every_estimator_has_its_config() -> None:
+    from ccsweep.estimator import ESTIMATORS
+
+    assert groups()["estimator"] == sorted(ESTIMATORS)
+    assert all(estimator.name == name for name, estimator in ESTIMATORS.items())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["estimator.energy_loss=0.01", "estimator.density=0.1"], "estimator.density=0.1: expected null when estimator.energy_loss is given"),
+        (["estimator.energy_loss=0.01", "estimator.threshold=1"], "estimator.threshold=1.0: expected 0 when estimator.energy_loss sets the thresholds"),
+        (["task=evaluate", "run=0123abc", "tracking.register=net"], "tracking.register=net: expected null with task=evaluate; task=benchmark logs a model"),
+        (["task=benchmark", "run=0123abc", "tracking.sweep=outputs/x"], "task=benchmark: times one network a command, alone on the machine; leave -m out"),
+        (["ranks=energy", "ranks.budget=0.1"], "ranks.energy=0.5: expected null when ranks.budget is given"),
+        (["ranks=energy", "estimator.refresh=warm"], "estimator.refresh=warm: expected full unless ranks.layers is a list"),
+    ],
+)  # fmt: skip
+def test_settings_that_exclude_each_other(overrides: list[str], line: str) -> None:
+    assert complaint(*overrides) == line
+
+
+def test_the_epoch_a_gate_starts_in() -> None:
+    from ccsweep.config.schema import EstimatorConfig
+
+    def gated(setting: bool | int) -> list[bool]:
+        return [EstimatorConfig(gate_in_training=setting).gates_in_training(epoch) for epoch in range(3)]
+
+    assert gated(True) == [True, True, True]
+    assert gated(False) == [False, False, False]
+    assert gated(0) == [True, True, True]
+    assert gated(1) == [False, True, True]

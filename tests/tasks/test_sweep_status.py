@@ -1,0 +1,59 @@
+"""The status of studies that lie in a folder, as a person in that folder asks for it."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from ccsweep.config.schema import Config
+from ccsweep.errors import UserError
+from ccsweep.sweep.lease import Lease
+from ccsweep.tasks.sweep_status import at_work, sweep_status
+from tests.report.study import studies
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
+    monkeypatch.chdir(tmp_path)
+    return studies.typical(tmp_path / "outputs" / "sweeps" / "digits_pareto")
+
+
+def asked(name: str) -> dict[str, object]:
+    config = Config(task="sweep_status")
+    config.sweep.name = name
+    folder = Path("outputs", "now")
+    folder.mkdir(parents=True)
+    try:
+        return sweep_status(config, folder, [])
+    finally:
+        assert not folder.exists()
+
+
+def test_a_study_that_nobody_works_on(study: optuna.Study, capsys: pytest.CaptureFixture[str]) -> None:
+    found = asked("digits_pareto")
+    keys = ("done", "target", "failed", "pruned", "reused", "running", "workers", "seconds_left", "front")
+    assert [found[key] for key in keys] == [15, 20, 2, 1, 1, 1, 0, None, [4, 1, 7, 9]]
+    text = capsys.readouterr().out
+    assert "trial 16 failed: worker killed (signal 9)" in text
+    assert "nobody is at work on 1 trials that were begun; the command below mends that" in text
+    assert "not running; go on with: python -m ccsweep -m +sweeps=digits_pareto" in text
+
+
+def test_a_study_at_work_and_by_its_path(study: optuna.Study, capsys: pytest.CaptureFixture[str]) -> None:
+    place = Path("outputs", "sweeps", "digits_pareto")
+    (place / "workers").mkdir()
+    lease = Lease(place / "workers" / "w0.json", "w0")
+    found = asked("outputs/sweeps/digits_pareto")
+    assert (found["workers"], found["seconds_left"] is not None) == (1, True)
+    assert "at work: w0" in capsys.readouterr().out
+    lease.release(ended="done")
+    assert at_work(place) == []
+
+
+def test_a_study_that_does_not_exist(study: optuna.Study) -> None:
+    with pytest.raises(UserError) as caught:
+        asked("digits")
+    text = str(caught.value)
+    assert text.startswith("sweep.name=digits: ")
+    assert "digits_pareto" in text
+    assert "\n" not in text
