@@ -1,7 +1,5 @@
 """A compiled network: a callable that maps inputs to logits by a fixed way for each layer."""
 
-import logging
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,17 +11,17 @@ import torch
 from numba.core import event
 from torch import Tensor
 
-from ccsweep.engine import kernels
 from ccsweep.engine.layers import Array
 from ccsweep.engine.layout import DENSE, GATED, TWO_SIDED, Dense, Layout
 from ccsweep.engine.plan import Plan
 from ccsweep.errors import UserError
+from ccsweep.kernels import float32
+from ccsweep.kernels.compiling import Announce
+from ccsweep.kernels.table import LAYER
 
 # Samples from which on torch computes x U.
 PROJECTED = 16
 NOT_PROJECTED = np.empty((0, 0), np.float32)
-
-log = logging.getLogger("ccsweep.engine")
 
 
 class Skipping:
@@ -43,7 +41,7 @@ class Skipping:
         first: int,
         ways: Sequence[str],
         threads: int = 1,
-        together: int = kernels.SAMPLES,
+        together: int = float32.SAMPLES,
     ) -> None:
         layers = layout.layers[first : first + len(ways)]
         self._layout = layout  # the table holds addresses into it
@@ -51,7 +49,7 @@ class Skipping:
         self._table = layout.table(first, ways)
         self._units, self._together = layers[-1].units, together
         widest = max(max(layer.inputs, layer.units) for layer in layers)
-        self._numbers = np.arange(widest + 2 * kernels.TILE, dtype=np.int32)
+        self._numbers = np.arange(widest + 2 * float32.TILE, dtype=np.int32)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         # With all inputs in use, x U is a dense product: for a batch torch is the faster one at it.
@@ -66,7 +64,7 @@ class Skipping:
         rows, batch = x.numpy(), x.size(0)
         out = np.empty((batch, self._units), np.float32)
         if batch == 1:  # a few microseconds in all: every line here would count
-            return torch.from_numpy(out), kernels.run(
+            return torch.from_numpy(out), float32.run(
                 rows, NOT_PROJECTED, self._numbers, self._table, self._together, out
             )
         if self._u is not None and batch >= PROJECTED:
@@ -82,7 +80,7 @@ class Skipping:
         return torch.from_numpy(out), all(done)
 
     def _run(self, rows: Array, projected: Array, out: Array) -> bool:
-        return kernels.run(rows, projected, self._numbers, self._table, self._together, out)
+        return float32.run(rows, projected, self._numbers, self._table, self._together, out)
 
 
 class Compiled:
@@ -191,24 +189,6 @@ def torch_threads(wanted: int) -> Iterator[None]:
 
 def warm_up() -> None:
     """Have the kernels ready: from the cache on disk, or compiled, which is logged."""
-    with event.install_listener("numba:compile", Announce()):
+    with event.install_listener("numba:compile", Announce(float32.run)):
         x, numbers = np.zeros((1, 1), np.float32), np.zeros(1, np.int32)
-        kernels.run(x[:0], x[:0], numbers, np.zeros((1, kernels.FIELDS), np.int64), 1, x[:0])
-
-
-class Announce(event.Listener):
-    """Logs that kernels are being compiled, once, and how long it took."""
-
-    def __init__(self) -> None:
-        self.started = 0.0
-
-    def on_start(self, event: event.Event) -> None:
-        """Called before a function is compiled."""
-        if not self.started:
-            self.started = time.perf_counter()
-            log.warning("compiling the engine's kernels: takes about 15 s, once: they are kept on disk")
-
-    def on_end(self, event: event.Event) -> None:
-        """Called after a function was compiled."""
-        if event.data["dispatcher"] is kernels.run:
-            log.info("compiled the engine's kernels in %.0f s", time.perf_counter() - self.started)
+        float32.run(x[:0], x[:0], numbers, np.zeros(1, LAYER).view(np.int64), 1, x[:0])

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ccsweep.engine import kernels
 from ccsweep.engine.layers import Array, Gate, Layer
+from ccsweep.kernels.float32 import TILE
+from ccsweep.kernels.simd import LANES
+from ccsweep.kernels.table import LAYER
 
 DENSE, INPUT_SPARSE, GATED, TWO_SIDED = WAYS = ("dense", "input-sparse", "gated", "two-sided")
 # Weights that all samples go through together: as much as stays in the cache meanwhile.
@@ -59,22 +61,22 @@ class Layout:
 
     def table(self, first: int, ways: Sequence[str]) -> Array:
         """The kernels' table for consecutive layers from ``first``, none of them dense."""
-        table = np.zeros((len(ways), kernels.FIELDS), np.int64)
+        table = np.zeros(len(ways), LAYER)
         for k, (row, way) in enumerate(zip(table, ways, strict=True), first):
             layer = self.layers[k]
-            row[kernels.WAY] = WAYS.index(way) - 1
-            row[kernels.INPUTS], row[kernels.UNITS] = layer.inputs, layer.units
-            row[kernels.RELU] = layer.relu
-            row[kernels.BIAS] = _address(self._arrays[k, "bias"])
+            row["way"] = WAYS.index(way) - 1
+            row["inputs"], row["units"] = layer.inputs, layer.units
+            row["relu"] = layer.relu
+            row["bias"] = _address(self._arrays[k, "bias"])
             if way == INPUT_SPARSE:
                 rows = self._rows_of_inputs(k)
-                row[kernels.BLOCK] = _block(layer.inputs, rows.shape[1])
+                row["block"] = _block(layer.inputs, rows.shape[1])
             else:
                 rows = self._arrays[k, "units"]
-                row[kernels.BLOCK] = _block(rows.shape[1], layer.units)
+                row["block"] = _block(rows.shape[1], layer.units)
                 self._gate(k, row)
-            row[kernels.ROWS], row[kernels.STRIDE] = _address(rows), rows.shape[1]
-        return table
+            row["rows"], row["stride"] = _address(rows), rows.shape[1]
+        return table.view(np.int64)
 
     def u(self, k: int) -> Array:
         """The estimator's first factor, (in_features, rank in whole vectors)."""
@@ -82,7 +84,7 @@ class Layout:
         assert gate is not None, "only layers with an estimator run gated"
         return self._keep(k, "u", gate.u, _vectors(gate.u.shape[1]))
 
-    def _gate(self, k: int, row: Array) -> None:
+    def _gate(self, k: int, row: np.void) -> None:
         layer = self.layers[k]
         gate, u = layer.gate, self.u(k)
         assert gate is not None
@@ -92,8 +94,8 @@ class Layout:
         bias = self._keep(
             k, "gate bias", (layer.bias + gate.shift)[None], _spaced(layer.units), filled_with=-np.inf
         )
-        row[kernels.U], row[kernels.V], row[kernels.GATE_BIAS] = _address(u), _address(v), _address(bias)
-        row[kernels.RANK], row[kernels.GATE_STRIDE] = rank, _spaced(layer.units)
+        row["u"], row["v"], row["gate_bias"] = _address(u), _address(v), _address(bias)
+        row["rank"], row["gate_stride"] = rank, _spaced(layer.units)
 
     def _rows_of_inputs(self, k: int) -> Array:
         weight = self.layers[k].weight.T
@@ -110,7 +112,7 @@ class Layout:
 
 
 def _vectors(width: int) -> int:
-    return -(-width // kernels.LANES) * kernels.LANES
+    return -(-width // LANES) * LANES
 
 
 def _spaced(width: int) -> int:
@@ -119,13 +121,13 @@ def _spaced(width: int) -> int:
     Rows at a power of two from each other would fall into the same few lines of the cache.
     """
     width = _vectors(width)
-    return width + kernels.LANES if width >= 256 and width % (2 * kernels.LANES) == 0 else width
+    return width + LANES if width >= 256 and width % (2 * LANES) == 0 else width
 
 
 def _block(length: int, rows: int) -> int:
     """How many of ``rows`` weights of ``length`` floats fit the cache: a multiple of a tile."""
-    fitting = BLOCK_BYTES // (4 * max(length, 1)) // kernels.TILE * kernels.TILE
-    return min(max(fitting, kernels.TILE), -(-rows // kernels.TILE) * kernels.TILE)
+    fitting = BLOCK_BYTES // (4 * max(length, 1)) // TILE * TILE
+    return min(max(fitting, TILE), -(-rows // TILE) * TILE)
 
 
 def _aligned(rows: int, width: int) -> Array:

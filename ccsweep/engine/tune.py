@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ccsweep.engine import kernels
 from ccsweep.engine.compiled import Compiled, Skipping, accepted, run_dense, warm_up
 from ccsweep.engine.layers import Array, chain, layers_of
 from ccsweep.engine.layout import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, WAYS, Layout
 from ccsweep.engine.plan import LayerPlan, Plan, dense_bytes
 from ccsweep.engine.race import Name, race
 from ccsweep.errors import UserError
+from ccsweep.kernels import float32
 from ccsweep.network import ConditionalMLP
 
 ENGINES = ("auto", "dense", "exact", "gated")
@@ -207,7 +207,7 @@ class Tuner:
             layer, batches = [self.layout.dense(k)], self._batches(self.passed[k], self.batch_size)
             return lambda: run_dense(layer, next(batches))
         threads = self.threads if self.batch_size > 1 else 1
-        together = min(self.batch_size, kernels.SAMPLES)
+        together = min(self.batch_size, float32.SAMPLES)
         stage = Skipping(self.layout, k, [way], threads, together)
         several = self._batches(self.passed[k], self.batch_size * self._repeats)
         return lambda: stage(next(several))

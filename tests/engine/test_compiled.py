@@ -2,22 +2,17 @@
 
 import copy
 import itertools
-import logging
 import pickle
 import re
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba.core import event
 
-from ccsweep.engine.compiled import Announce, Compiled, warm_up
+from ccsweep.engine.compiled import Compiled
 from ccsweep.engine.layers import Layer, layers_of
 from ccsweep.engine.layout import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, WAYS, Layout
 from ccsweep.errors import UserError
@@ -172,25 +167,3 @@ def test_many_callers_at_once():
     with ThreadPoolExecutor(4) as pool:
         for found, same in zip(pool.map(compiled, batches), expected, strict=True):
             torch.testing.assert_close(found, same, rtol=0, atol=0)
-
-
-def test_the_cache_on_disk():
-    """A new process compiles nothing: numba finds the kernels on disk."""
-    program = (
-        "import logging; logging.basicConfig(format='%(message)s', level=logging.INFO)\n"
-        "from ccsweep.engine import kernels; from ccsweep.engine.compiled import warm_up\n"
-        "warm_up(); print(kernels.run.stats.cache_hits.total(), kernels.run.stats.cache_misses.total())"
-    )
-    warm_up()
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["1", "0"]
-    assert "compiling" not in done.stderr
-
-
-def test_compiling_is_logged(caplog):
-    caplog.set_level(logging.INFO, "ccsweep.engine")
-    with event.install_listener("numba:compile", Announce()):
-        numba.njit(lambda x: x + 1)(1)
-    assert caplog.messages == [
-        "compiling the engine's kernels: takes about 15 s, once: they are kept on disk"
-    ]

@@ -1,0 +1,200 @@
+"""The few vector instructions, written out for LLVM: numba's own loops were half as fast.
+
+Each has a twin in plain numba, which serves CPUs that lack the instruction, and which tests compare it with.
+"""
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from ccsweep.kernels.compiling import assembly, jit
+
+LANES = 16
+"""Floats of a vector; rows of weights are padded to a multiple of it."""
+
+F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+FLOATS, INTS, MASK = (ir.VectorType(kind, LANES) for kind in (F32, I32, ir.IntType(1)))
+FMA, COMPRESS = "llvm.fma.v16f32", "llvm.experimental.vector.compress.v16"
+# Without the instruction LLVM calls C's fmaf for each number, and compresses in 100 steps through memory.
+FUSES = "fmaf" not in assembly(FMA, FLOATS, FLOATS, FLOATS, FLOATS)
+COMPRESSES = "vcompressps" in assembly(f"{COMPRESS}f32", FLOATS, FLOATS, MASK, FLOATS)
+
+
+def _at(context, builder, kind, array, start):
+    """The address of ``array[start]``."""
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [start])
+
+
+def _floats(builder, address):
+    return builder.inttoptr(address, F32.as_pointer())
+
+
+def _load(builder, address, kind):
+    value = builder.load(builder.bitcast(address, kind.as_pointer()))
+    value.align = 4
+    return value
+
+
+def _store(builder, value, address):
+    builder.store(value, builder.bitcast(address, value.type.as_pointer())).align = 4
+
+
+def _splat(builder, scalar):
+    undefined = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(INTS, [0] * LANES))
+
+
+def _call(builder, name, result, *arguments):
+    kind = ir.FunctionType(result, [a.type for a in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+
+@intrinsic
+def float_at(typing, address, index):
+    """The float at ``address[index]``."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.load(builder.gep(_floats(builder, arguments[0]), [arguments[1]]))
+
+    return types.float32(types.intp, types.intp), codegen
+
+
+def fused_add(vectors: int):
+    """``sums[at : at + 16 * vectors] = bias + values @ rows[indices]``, in registers until the end.
+
+    ``rows``, ``stride`` floats apart, and ``bias`` are addresses.
+    """
+
+    def add(typing, indices, values, count, rows, stride, bias, sums, at):
+        size = types.intp
+
+        def codegen(context, builder, signature, arguments):
+            kinds = signature.args
+            zero = I64(0)
+            index = _at(context, builder, kinds[0], arguments[0], zero)
+            value = _at(context, builder, kinds[1], arguments[1], zero)
+            first, bias = (_floats(builder, arguments[k]) for k in (3, 5))
+            target = _at(context, builder, kinds[6], arguments[6], arguments[7])
+            held = [cgutils.alloca_once(builder, FLOATS) for _ in range(vectors)]
+            for k, hold in enumerate(held):
+                builder.store(_load(builder, builder.gep(bias, [I64(LANES * k)]), FLOATS), hold)
+            with cgutils.for_range(builder, arguments[2]) as loop:
+                i = builder.zext(builder.load(builder.gep(index, [loop.index])), I64)
+                x = _splat(builder, builder.load(builder.gep(value, [loop.index])))
+                row = builder.gep(first, [builder.mul(i, arguments[4])])
+                for k, hold in enumerate(held):
+                    w = _load(builder, builder.gep(row, [I64(LANES * k)]), FLOATS)
+                    builder.store(_call(builder, FMA, FLOATS, x, w, builder.load(hold)), hold)
+            for k, hold in enumerate(held):
+                _store(builder, builder.load(hold), builder.gep(target, [I64(LANES * k)]))
+            return context.get_dummy_value()
+
+        return types.void(indices, values, size, size, size, size, sums, size), codegen
+
+    return intrinsic(add)
+
+
+def plain_add(vectors: int):
+    """The twin of :func:`fused_add`."""
+
+    @jit
+    def add(indices, values, count, rows, stride, bias, sums, at):
+        for k in range(LANES * vectors):
+            sums[at + k] = float_at(bias, k)
+        for i in range(count):
+            x, row = values[i], rows + 4 * stride * indices[i]
+            for k in range(LANES * vectors):
+                sums[at + k] += x * float_at(row, k)
+
+    return add
+
+
+@intrinsic
+def fused_dots(typing, x, chunks, count, a, b, c, d, sums, at):
+    """``sums[at : at + 4]``: x times the rows at the addresses a, b, c, d, over the listed chunks of 16."""
+
+    def codegen(context, builder, signature, arguments):
+        kinds = signature.args
+        zero = I64(0)
+        inputs = _at(context, builder, kinds[0], arguments[0], zero)
+        chunk = _at(context, builder, kinds[1], arguments[1], zero)
+        starts = [_floats(builder, arguments[k]) for k in (3, 4, 5, 6)]
+        held = [cgutils.alloca_once(builder, FLOATS) for _ in starts]
+        for hold in held:
+            builder.store(ir.Constant(FLOATS, [0.0] * LANES), hold)
+        with cgutils.for_range(builder, arguments[2]) as loop:
+            j = builder.zext(builder.load(builder.gep(chunk, [loop.index])), I64)
+            v = _load(builder, builder.gep(inputs, [j]), FLOATS)
+            for start, hold in zip(starts, held, strict=True):
+                w = _load(builder, builder.gep(start, [j]), FLOATS)
+                builder.store(_call(builder, FMA, FLOATS, v, w, builder.load(hold)), hold)
+        for k, hold in enumerate(held):
+            vector = builder.load(hold)
+            total = _call(builder, "llvm.vector.reduce.fadd.v16f32", F32, ir.Constant(F32, 0.0), vector)
+            total.fastmath.add("reassoc")
+            builder.store(
+                total, _at(context, builder, kinds[7], arguments[7], builder.add(arguments[8], I64(k)))
+            )
+        return context.get_dummy_value()
+
+    size = types.intp
+    return types.void(x, chunks, size, size, size, size, size, sums, size), codegen
+
+
+@jit
+def plain_dots(x, chunks, count, a, b, c, d, sums, at):
+    """The twin of :func:`fused_dots`."""
+    for k, row in enumerate((a, b, c, d)):
+        total = np.float32(0)
+        for i in range(count):
+            for j in range(chunks[i], chunks[i] + LANES):
+                total += x[j] * float_at(row, j)
+        sums[at + k] = total
+
+
+def compress(comparison: str):
+    """Writes those of 16 (index, value) pairs whose value compares so with 0, or is NaN, to a list.
+
+    The pairs stand at ``start``, the list goes on at ``at``: there is room for all 16. Returns how many.
+    """
+
+    def keep(typing, from_indices, from_values, start, indices, values, at):
+        def codegen(context, builder, signature, arguments):
+            kinds = signature.args
+            i = _load(builder, _at(context, builder, kinds[0], arguments[0], arguments[2]), INTS)
+            v = _load(builder, _at(context, builder, kinds[1], arguments[1], arguments[2]), FLOATS)
+            mask = builder.fcmp_unordered(comparison, v, ir.Constant(FLOATS, [0.0] * LANES))
+            for k, vector, name in ((3, i, "i32"), (4, v, "f32")):
+                undefined = ir.Constant(vector.type, ir.Undefined)
+                packed = _call(builder, COMPRESS + name, vector.type, vector, mask, undefined)
+                _store(builder, packed, _at(context, builder, kinds[k], arguments[k], arguments[5]))
+            bits = builder.bitcast(mask, ir.IntType(LANES))
+            return builder.zext(builder.ctpop(bits), I64)
+
+        size = types.intp
+        return size(from_indices, from_values, size, indices, values, size), codegen
+
+    return intrinsic(keep)
+
+
+def plain_keep(positive: bool):
+    """The twin of :func:`compress`, for the comparison ``>``, or ``!=``."""
+
+    @jit
+    def keep(from_indices, from_values, start, indices, values, at):
+        count = 0
+        for j in range(start, start + LANES):
+            # Without a branch: the place is written, and taken where the value counts.
+            indices[at + count], values[at + count] = from_indices[j], from_values[j]
+            count += not from_values[j] <= 0 if positive else from_values[j] != 0
+        return count
+
+    return keep
+
+
+add_8, add_4, add_2, add_1 = (fused_add(k) if FUSES else plain_add(k) for k in (8, 4, 2, 1))
+four_dots = fused_dots if FUSES else plain_dots
+keep_nonzero = compress("!=") if COMPRESSES else plain_keep(positive=False)
+keep_positive = compress(">") if COMPRESSES else plain_keep(positive=True)
