@@ -18,12 +18,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ccsweep.config.keys import did_you_mean
 from ccsweep.errors import UserError
+from ccsweep.study.notes import notes
+from ccsweep.study.objectives import GRID
 
 Objectives = Mapping[str, str]
 """Report keys with ``minimize`` or ``maximize``, in the order of a trial's values."""
-
-GRID: Objectives = {"validation_error": "minimize"}
-"""What a grid, which names no objectives, is looked at by."""
 
 SHORT = {"error": "validation_error"}
 """Names that a pick may use for longer ones."""
@@ -51,7 +50,7 @@ def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         trial
         for trial in trials
         if trial.state == TrialState.COMPLETE
-        and "reuses" not in trial.user_attrs
+        and notes(trial).reuses is None
         and all(map(isfinite, trial.values))
     ]
 
@@ -192,7 +191,7 @@ def value_of(trial: FrozenTrial, key: str, objectives: Objectives) -> float | No
     """An objective's value, or a number of the trial's report; None where it has none."""
     if key in objectives:
         return trial.values[list(objectives).index(key)] if trial.values else None
-    found = trial.user_attrs.get("report", {}).get(key)
+    found = notes(trial).report.get(key)
     return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
@@ -202,9 +201,10 @@ def _numbered(trials: Sequence[FrozenTrial], number: int) -> FrozenTrial:
         known = f"0 to {max(by_number)}" if by_number else "none yet"
         raise UserError(f"pick=trial:{number}: no such trial; the study has {known}")
     trial = by_number[number]
-    first = by_number.get(trial.user_attrs.get("reuses", number), trial)  # the one that was really run
+    reused = notes(trial).reuses
+    first = trial if reused is None else by_number.get(reused, trial)  # the one that was really run
     if first.state != TrialState.COMPLETE:
-        cause = first.user_attrs.get("cause")
+        cause = notes(first).cause
         why = f": {cause}" if cause else ""
         raise UserError(f"pick=trial:{number}: has no result, its state is {first.state.name}{why}")
     return first
@@ -238,7 +238,7 @@ def _conditioned(
 
 
 def _known(feasible: Sequence[FrozenTrial], key: str, objectives: Objectives) -> str:
-    names = {name for trial in feasible for name in trial.user_attrs.get("report", {})}
+    names = {name for trial in feasible for name in notes(trial).report}
     numbers = [name for name in sorted(names) if value_of(feasible[0], name, objectives) is not None]
     known = [*objectives, *(name for name in numbers if name not in objectives)]
     return did_you_mean(key, known) or f"; expected one of {', '.join(known)}"

@@ -12,7 +12,6 @@ from ccsweep.errors import UserError
 GRID = {"validation_error": "minimize"}
 """What a grid, which aims at nothing, is kept by."""
 
-DIRECTIONS = ("minimize", "maximize")
 _CONSTRAINT = re.compile(r"\s*(?P<key>[\w./]+)\s*(?P<sign><=|>=)\s*(?P<limit>[-+.\deE]+)\s*")
 
 

@@ -8,29 +8,34 @@ import json
 import logging
 import shutil
 import socket
+import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ccsweep.errors import UserError
-from ccsweep.study.folder import DEFINITION, JOURNAL, study_folder
+from ccsweep.interrupt import finishing
+from ccsweep.study.folder import StudyFolder
 from ccsweep.tracking.mask import mask
+from ccsweep.tracking.outcome import describe
 
 if TYPE_CHECKING:  # half a second
     from optuna import Study
     from optuna.storages import BaseStorage
 
-__all__ = ["connect", "create", "mend", "open_study", "study_folder"]
-
 SECONDS = 5.0
+PATIENCE = 60.0
+"""Seconds that a storage may be away for while a sweep runs."""
 _LOCK_SECONDS = 10  # after which the journal's lock, held for milliseconds, is one that a killed process left
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
 _HINT = "start that server, or leave sweep.storage out for a file in the study's folder"
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
-def connect(folder: Path, url: str | None, ready: bool = False) -> "BaseStorage":
+def connect(folder: StudyFolder, url: str | None, ready: bool = False) -> "BaseStorage":
     """The storage at ``url``, which answers; without one, the journal file in ``folder``.
 
     Args:
@@ -47,7 +52,7 @@ def connect(folder: Path, url: str | None, ready: bool = False) -> "BaseStorage"
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-    path = folder / JOURNAL
+    path = folder.journal
     try:
         lock = JournalFileSymlinkLock(str(path), grace_period=_LOCK_SECONDS)
         return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
@@ -57,7 +62,7 @@ def connect(folder: Path, url: str | None, ready: bool = False) -> "BaseStorage"
         raise UserError(f"{path}: is damaged; run its sweep again, which mends it") from error
 
 
-def open_study(folder: Path, storage: str | None = None, ready: bool = False) -> "Study":
+def open_study(folder: StudyFolder, storage: str | None = None, ready: bool = False) -> "Study":
     """Open a study that exists; nothing is written.
 
     Args:
@@ -70,20 +75,20 @@ def open_study(folder: Path, storage: str | None = None, ready: bool = False) ->
     """
     import optuna
 
-    if storage is None and not (folder / JOURNAL).is_file():
-        if (folder / DEFINITION).is_file():
+    if storage is None and not folder.journal.is_file():
+        if folder.definition.is_file():
             raise UserError(
                 f"sweep.name={folder.name}: its trials are kept elsewhere; give sweep.storage=URL, too"
             )
-        raise UserError(f"sweep.name={folder.name}: {folder} holds no study; {_known(folder)}")
+        raise UserError(f"sweep.name={folder.name}: {folder.path} holds no study; {_known(folder)}")
     try:
         return optuna.load_study(study_name=folder.name, storage=connect(folder, storage, ready))
     except KeyError:
-        place = folder / JOURNAL if storage is None else mask(storage)
+        place = folder.journal if storage is None else mask(storage)
         raise UserError(f"sweep.name={folder.name}: {place} holds no study of that name") from None
 
 
-def create(folder: Path, url: str | None, objectives: dict[str, str]) -> "Study":
+def create(folder: StudyFolder, url: str | None, objectives: dict[str, str]) -> "Study":
     """Open the study of ``folder``, or begin it; its schema is there when this returns.
 
     Args:
@@ -108,7 +113,7 @@ def create(folder: Path, url: str | None, objectives: dict[str, str]) -> "Study"
             if not study.metric_names:
                 study.set_metric_names(list(objectives))
     except OSError as error:
-        raise _unwritable(folder / JOURNAL, error) from error
+        raise _unwritable(folder.journal, error) from error
     except Exception as error:
         if url is None:
             raise
@@ -116,14 +121,14 @@ def create(folder: Path, url: str | None, objectives: dict[str, str]) -> "Study"
     return study
 
 
-def mend(folder: Path) -> bool:
+def mend(folder: StudyFolder) -> bool:
     """Cut the journal off before the first line that cannot be read, keeping a copy; whether there was one.
 
     What comes after such a line may speak of other trials than it did: trials are counted in the order of
     their lines. Nobody else may be using the file.
     """
-    path = folder / JOURNAL
-    (folder / f"{JOURNAL}.lock").unlink(missing_ok=True)  # of a process that was killed while it wrote
+    path = folder.journal
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # of a process that was killed while it wrote
     if not path.is_file():
         return False
     good = []
@@ -138,9 +143,9 @@ def mend(folder: Path) -> bool:
         good.append(line)
     if len(good) == len(lines):
         return False
-    copy = _free(path.with_name(f"{JOURNAL}.damaged"))
+    copy = _free(path.with_name(f"{path.name}.damaged"))
     shutil.copy2(path, copy)
-    partial = path.with_name(f".{JOURNAL}.mended")
+    partial = path.with_name(f".{path.name}.mended")
     partial.write_bytes(b"".join(good))
     partial.replace(path)
     log.warning(
@@ -151,6 +156,29 @@ def mend(folder: Path) -> bool:
         copy.name,
     )
     return True
+
+
+def persistently(action: Callable[[], T]) -> T:
+    """Do it, and again for a minute while the storage does not answer; returns what it returns.
+
+    An interrupt waits for it: in the middle of a commit it could leave half of it.
+
+    Raises:
+        StorageInternalError, OSError: the storage stayed away.
+    """
+    from optuna.exceptions import StorageInternalError
+
+    began, pause = time.monotonic(), 0.5
+    while True:
+        try:
+            with finishing():
+                return action()
+        except (StorageInternalError, OSError) as error:
+            if time.monotonic() - began > PATIENCE:
+                raise
+            log.warning("the storage failed, trying again: %s", describe(error))
+            time.sleep(pause)
+            pause = min(2 * pause, 8.0)
 
 
 def _database(url: str, ready: bool) -> "BaseStorage":
@@ -200,11 +228,10 @@ def _quiet() -> None:
     optuna_logging.set_verbosity(optuna_logging.WARNING)
 
 
-def _known(folder: Path) -> str:
-    names = sorted(p.parent.name for p in folder.parent.glob(f"*/{JOURNAL}"))
-    return (
-        f"in {folder.parent} there are {', '.join(names)}" if names else f"{folder.parent} holds none at all"
-    )
+def _known(folder: StudyFolder) -> str:
+    around = folder.path.parent
+    names = sorted(p.parent.name for p in around.glob(f"*/{folder.journal.name}"))
+    return f"in {around} there are {', '.join(names)}" if names else f"{around} holds none at all"
 
 
 def _free(path: Path) -> Path:

@@ -1,116 +1,170 @@
-"""What becomes of trials: how they are counted, ended, tried again and reused.
-
-User attributes of a trial, beside Optuna's own fields: ``overrides``, ``hash``, ``folder``, ``worker``,
-``run_id``, ``ranks``, ``report``, ``seconds``; ``cause`` and ``kind`` of one that did not complete;
-``retry_of`` and ``attempt`` of one that repeats another; ``reuses`` of one that another was computed for;
-``point`` of one that the command asked for; ``excused`` of one that its worker was not to blame for.
-"""
+"""What becomes of trials: how they are sorted, how they end, and when their points are tried again."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from ccsweep.study.front import by_end
+from ccsweep.study.notes import Kind, Notes, note, notes
 from ccsweep.study.objectives import BadResult, Constraint, figure, flat
 from ccsweep.study.space import Params
 
 if TYPE_CHECKING:
     from optuna import Study
 
-TRIAL, MACHINE, PRUNED, STOPPED = "trial", "machine", "pruned", "stopped"
-"""Kinds of ends: its own fault (final), the machine's (tried again), pruned, or stopped by someone."""
-
-_RESULTS = ("report", "ranks", "run_id")
-
 
 @dataclass(frozen=True)
-class Tally:
-    """How far a study is."""
+class Sorted:
+    """The trials of a study by what became of them, each list in the order of their numbers."""
 
-    done: int
-    """Trials that count: complete, pruned or failed for good; not those that reused a result."""
-    running: int
-    waiting: int
-    reused: int
-    failed: int
-    """Failed for good."""
+    complete: list[FrozenTrial] = field(default_factory=list)
+    reused: list[FrozenTrial] = field(default_factory=list)
+    """Points met again: told the result of the first time, and not counted."""
+    pruned: list[FrozenTrial] = field(default_factory=list)
+    failed: list[FrozenTrial] = field(default_factory=list)
+    """For good: by their own fault, or by the machine's without another try."""
+    retried: list[FrozenTrial] = field(default_factory=list)
+    """Failed by the machine's fault, and tried again as another trial."""
+    stopped: list[FrozenTrial] = field(default_factory=list)
+    """By whoever stopped the sweep."""
+    running: list[FrozenTrial] = field(default_factory=list)
+    held: list[FrozenTrial] = field(default_factory=list)
+    """Begun, and waiting for another worker's result of the same point."""
+    waiting: list[FrozenTrial] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """How many count towards the target."""
+        return len(self.complete) + len(self.pruned) + len(self.failed)
+
+    @property
+    def finished(self) -> list[FrozenTrial]:
+        """Those that count, in the order in which they ended."""
+        return by_end([*self.complete, *self.pruned, *self.failed])
 
 
-def tally(trials: Sequence[FrozenTrial]) -> Tally:
-    """Count the trials of a study."""
-    last = last_attempts(trials)
-    done = running = waiting = reused = failed = 0
-    for trial in trials:
-        attrs = trial.user_attrs
-        if "reuses" in attrs:
-            reused += 1
-        elif trial.state == TrialState.RUNNING:
-            running += attrs.get("held") is None
-        elif trial.state == TrialState.WAITING:
-            waiting += 1
-        elif trial.state != TrialState.FAIL:
-            done += 1
-        elif is_final(trial, last):
-            done += 1
-            failed += 1
-    return Tally(done, running, waiting, reused, failed)
+def sort(trials: Iterable[FrozenTrial]) -> Sorted:
+    """Sort the trials of a study by what became of them."""
+    by_number = sorted(trials, key=lambda trial: trial.number)
+    last = last_attempts(by_number)
+    found = Sorted()
+    for trial in by_number:
+        getattr(found, _place(trial, last)).append(trial)
+    return found
+
+
+def _place(trial: FrozenTrial, last: Mapping[int, int]) -> str:
+    """The list of :class:`Sorted` that a trial belongs to."""
+    known = notes(trial)
+    if known.reuses is not None:
+        return "reused"
+    if trial.state == TrialState.RUNNING:
+        return "running" if known.held is None else "held"
+    if trial.state != TrialState.FAIL:
+        return trial.state.name.lower()
+    if known.kind == Kind.STOPPED:
+        return "stopped"
+    return "failed" if last[first_attempt(trial)] == trial.number else "retried"
+
+
+def first_attempt(trial: FrozenTrial) -> int:
+    """The number of the trial that was the first at this one's point."""
+    first = notes(trial).retry_of
+    return trial.number if first is None else first
 
 
 def last_attempts(trials: Iterable[FrozenTrial]) -> dict[int, int]:
     """The number of the last attempt at each point, by the number of the first."""
-    last: dict[int, int] = {}
-    for trial in trials:
-        last[trial.user_attrs.get("retry_of", trial.number)] = trial.number
-    return last
+    return {first_attempt(trial): trial.number for trial in trials}
 
 
-def is_final(trial: FrozenTrial, last: Mapping[int, int]) -> bool:
-    """Whether a failed trial stays failed: it was not stopped, and nothing was tried after it."""
-    attrs = trial.user_attrs
-    return attrs.get("kind") != STOPPED and last[attrs.get("retry_of", trial.number)] == trial.number
+@dataclass(frozen=True)
+class Completed:
+    """A trial that ran to its end."""
+
+    report: Mapping[str, Any]
 
 
-def failed_for_good(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that failed and are not tried again."""
-    last = last_attempts(trials)
-    return [t for t in trials if t.state == TrialState.FAIL and is_final(t, last)]
+@dataclass(frozen=True)
+class Reused:
+    """A trial that another one was computed for."""
+
+    twin: FrozenTrial
 
 
-def complete(
-    trial: Trial, report: Mapping[str, Any], objectives: Mapping[str, str], constraints: Sequence[Constraint]
-) -> bool:
-    """Record the result of a trial; one without usable figures has failed. Whether it is complete."""
-    trial.set_user_attr("report", flat(report))
-    for key in ("ranks", "run_id"):
-        if report.get(key) is not None:
-            trial.set_user_attr(key, report[key])
+@dataclass(frozen=True)
+class Pruned:
+    """A trial that was ended early because it was not worth going on with."""
+
+    cause: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A trial without a result."""
+
+    kind: Kind
+    cause: str
+    """In one line."""
+    excused: bool = False
+    """This time does not count among its point's tries."""
+
+
+Ending = Completed | Reused | Pruned | Failed
+"""How a trial ended."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a study asks of a result."""
+
+    objectives: Mapping[str, str]
+    constraints: Sequence[Constraint]
+    retries: int
+    """How often a point may be tried again because of the machine."""
+
+
+def tell(trial: Trial, ending: Ending, rules: Rules) -> None:
+    """Record how a trial ended; a result without usable figures is a failure of its own.
+
+    Raises:
+        ValueError, UpdateFinishedTrialError: the trial has ended already.
+    """
+    match ending:
+        case Completed(report):
+            _complete(trial, report, rules)
+        case Reused(twin):
+            _reuse(trial, twin)
+        case Pruned(cause):
+            note(trial, Notes(cause=cause, kind=Kind.PRUNED))
+            trial.study.tell(trial, state=TrialState.PRUNED)
+        case Failed():
+            _fail(trial, ending, rules.retries)
+
+
+def _complete(trial: Trial, report: Mapping[str, Any], rules: Rules) -> None:
+    note(trial, Notes(report=flat(report), ranks=report.get("ranks"), run_id=report.get("run_id")))
     try:
-        values = [figure(report, key) for key in objectives]
-        broken = {c.text: c.violation(figure(report, c.key)) for c in constraints}
+        values = [figure(report, key) for key in rules.objectives]
+        broken = {c.text: c.violation(figure(report, c.key)) for c in rules.constraints}
     except BadResult as bad:
-        fail(trial, TRIAL, str(bad))
-        return False
+        _fail(trial, Failed(Kind.TRIAL, str(bad)), rules.retries)
+        return
     for name, value in broken.items():
         trial.set_constraint(name, value)
     trial.study.tell(trial, values)
-    return True
 
 
-def prune(trial: Trial, cause: str) -> None:
-    """Record that a trial was ended early because it was not worth going on."""
-    trial.set_user_attr("cause", cause)
-    trial.set_user_attr("kind", PRUNED)
-    trial.study.tell(trial, state=TrialState.PRUNED)
-
-
-def reuse(trial: Trial, twin: FrozenTrial) -> None:
-    """Give a trial the result of an earlier one with the same settings."""
-    for key in (*_RESULTS, "cause", "kind"):
-        if key in twin.user_attrs:
-            trial.set_user_attr(key, twin.user_attrs[key])
-    trial.set_user_attr("reuses", twin.number)
+def _reuse(trial: Trial, twin: FrozenTrial) -> None:
+    known = notes(twin)
+    result = Notes(
+        report=known.report, ranks=known.ranks, run_id=known.run_id, cause=known.cause, kind=known.kind
+    )
+    note(trial, result)
+    note(trial, Notes(reuses=twin.number))
     if twin.state == TrialState.PRUNED:
         trial.study.tell(trial, state=TrialState.PRUNED)
         return
@@ -119,44 +173,35 @@ def reuse(trial: Trial, twin: FrozenTrial) -> None:
     trial.study.tell(trial, twin.values)
 
 
-def fail(trial: Trial, kind: str, cause: str, retries: int = 0, excused: bool = False) -> None:
-    """Record why a trial failed, and try its point again where that is due.
-
-    Args:
-        trial: a running one.
-        kind: ``TRIAL``, ``MACHINE`` or ``STOPPED``.
-        cause: one line.
-        retries: how often a point may be tried again because of the machine.
-        excused: this time is not counted.
-    """
+def _fail(trial: Trial, ending: Failed, retries: int) -> None:
     trials = trial.study.get_trials(deepcopy=False)
-    if kind == MACHINE and not _is_known(trials[trial.number]):
-        kind = STOPPED  # nobody knows what it was to try
-    trial.set_user_attr("cause", cause)
-    trial.set_user_attr("kind", kind)
-    if excused:
-        trial.set_user_attr("excused", True)
-    if kind == MACHINE:
-        first = trial.user_attrs.get("retry_of", trial.number)
-        before = [t for t in trials if t.user_attrs.get("retry_of", t.number) == first]
-        counted = [t for t in before if _counts(t) and t.number < trial.number]
-        if excused or len(counted) < retries:
-            # First the new attempt, then the end of this one: who is killed in between loses nothing.
-            try_again(trial.study, trials[trial.number], trials)
+    frozen = trials[trial.number]
+    kind = ending.kind
+    if kind == Kind.MACHINE and not _is_known(frozen):
+        kind = Kind.STOPPED  # nobody knows what it was to try
+    note(trial, Notes(cause=ending.cause, kind=kind, excused=ending.excused))
+    if kind == Kind.MACHINE and (ending.excused or _counted_attempts(frozen, trials) < retries):
+        # First the new attempt, then the end of this one: who is killed in between loses nothing.
+        try_again(trial.study, frozen, trials)
     trial.study.tell(trial, state=TrialState.FAIL)
 
 
-def try_again(study: "Study", trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> None:
+def _counted_attempts(trial: FrozenTrial, trials: Iterable[FrozenTrial]) -> int:
+    """How often the trial's point failed before because of the machine, without an excuse."""
+    first = first_attempt(trial)
+    before = [notes(t) for t in trials if first_attempt(t) == first and t.number < trial.number]
+    return sum(known.kind == Kind.MACHINE and not known.excused for known in before)
+
+
+def try_again(study: "Study", trial: FrozenTrial, trials: Iterable[FrozenTrial]) -> None:
     """Put the point of a trial into the queue, unless that was done; a trial without one is let go."""
-    attrs = trial.user_attrs
-    first = attrs.get("retry_of", trial.number)
-    if last_attempts(trials)[first] != trial.number:
+    first, known = first_attempt(trial), notes(trial)
+    if last_attempts(trials)[first] != trial.number or not _is_known(trial):
         return
-    again = {"retry_of": first, "attempt": attrs.get("attempt", 0) + 1}
-    if "point" in attrs:
-        again["point"] = attrs["point"]
-    if _is_known(trial):
-        study.enqueue_trial(params_of(trial), user_attrs=again)
+    again = {"retry_of": first, "attempt": known.attempt + 1}
+    if known.point is not None:
+        again["point"] = known.point  # type: ignore[assignment]
+    study.enqueue_trial(params_of(trial), user_attrs=again)
 
 
 def params_of(trial: FrozenTrial) -> Params:
@@ -166,22 +211,18 @@ def params_of(trial: FrozenTrial) -> Params:
 
 def enqueue_points(study: "Study", points: Iterable[Params]) -> None:
     """Put points that are not in the study yet into its queue."""
-    known = {t.user_attrs["point"] for t in study.get_trials(deepcopy=False) if "point" in t.user_attrs}
+    known = {notes(trial).point for trial in study.get_trials(deepcopy=False)}
     for point in points:
         name = json.dumps(point, sort_keys=True)
         if name not in known:
             study.enqueue_trial(point, user_attrs={"point": name})
 
 
-def running(study: "Study", trial: FrozenTrial) -> Trial:
+def handle(study: "Study", trial: FrozenTrial) -> Trial:
     """A handle on a trial that another process began."""
     return Trial(study, trial._trial_id)
 
 
 def _is_known(trial: FrozenTrial) -> bool:
     """Whether it is known what a trial tries; a grid of one point has no parameters."""
-    return bool(params_of(trial)) or "point" in trial.user_attrs
-
-
-def _counts(trial: FrozenTrial) -> bool:
-    return trial.user_attrs.get("kind") == MACHINE and "excused" not in trial.user_attrs
+    return bool(params_of(trial)) or notes(trial).point is not None

@@ -6,6 +6,8 @@ the same options, so that is composed once and plain values are put on top of a 
 
 import copy
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -89,6 +91,19 @@ class Composer:
         if key not in self._groups:  # Hydra copies its whole search path in order to answer
             self._groups[key] = bool(self._loader.get_group_options(key))
         return self._groups[key]
+
+
+def settings_in(cfg: DictConfig) -> Config:
+    """The run's part of a composed config as plain objects, unchecked: the task checks them.
+
+    Raises:
+        OmegaConfBaseException: a value is missing.
+    """
+    nodes = {f.name: cfg[f.name] for f in fields(Config)}
+    values: dict[str, Any] = {
+        k: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for k, v in nodes.items()
+    }
+    return Config(**values)
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:

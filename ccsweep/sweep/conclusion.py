@@ -10,8 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from ccsweep.errors import UserError
 from ccsweep.report import multirun
 from ccsweep.report.rows import Entry, Row, grouped, rows
-from ccsweep.study import record
-from ccsweep.study import trials as outcomes
+from ccsweep.study.notes import notes
+from ccsweep.study.trials import last_attempts, params_of, sort
 from ccsweep.sweep.plan import Plan
 from ccsweep.tracking import resolve_uri
 from ccsweep.tracking.find import store_of
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def write(plan: Plan, study: "Study") -> list[Path]:
     """Show and write what there is to show; returns the files, which the parent run is to have."""
     files = _write_page(plan, study) if plan.sweep.objectives else _write_table(plan, study)
-    print(f"{'folder':8}{plan.folder} ({', '.join(file.name for file in files)})")
+    print(f"{'folder':8}{plan.folder.path} ({', '.join(file.name for file in files)})")
     return files
 
 
@@ -37,7 +37,7 @@ def _write_page(plan: Plan, study: "Study") -> list[Path]:
     from ccsweep.report.study import page
 
     try:
-        return page.write(study, plan.folder)
+        return page.write(study, plan.folder.path)
     except Exception as error:  # the trials stand, whatever becomes of a picture
         log.warning("the study's page could not be written: %s", describe(error), exc_info=True)
         return []
@@ -49,13 +49,13 @@ def judge(plan: Plan, trials: Sequence[FrozenTrial]) -> None:
     Raises:
         UserError: a run of a grid failed, or every trial of a study.
     """
-    failed = outcomes.failed_for_good(trials)
-    for trial in failed:
-        overrides = " ".join(trial.user_attrs.get("overrides", []))
-        log.error("failed: %s: %s", overrides, trial.user_attrs.get("cause"))
-    count = outcomes.tally(trials)
-    if failed and (not plan.sweep.objectives or len(failed) == count.done):
-        raise UserError(f"{len(failed)} of {count.done + count.reused} runs failed; see above")
+    by_outcome = sort(trials)
+    failed, done = len(by_outcome.failed), by_outcome.done
+    for trial in by_outcome.failed:
+        known = notes(trial)
+        log.error("failed: %s: %s", " ".join(known.overrides or []), known.cause)
+    if failed and (not plan.sweep.objectives or failed == done):
+        raise UserError(f"{failed} of {done + len(by_outcome.reused)} runs failed; see above")
 
 
 def _write_table(plan: Plan, study: "Study") -> list[Path]:
@@ -66,31 +66,32 @@ def _write_table(plan: Plan, study: "Study") -> list[Path]:
         return []
     found = rows(entries, plan.sweep.paper or None)
     multirun.show(entries, found)
-    return multirun.write(plan.folder, plan.shown_command, entries, found) + _draw(plan, entries, found)
+    return multirun.write(plan.folder.path, plan.shown_command, entries, found) + _draw(plan, entries, found)
 
 
 def _last_of_points(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The last attempt at each point, in the order of the first ones."""
-    last = outcomes.last_attempts(trials)
+    last = last_attempts(trials)
     return [trials[number] for first, number in sorted(last.items()) if trials[number].state.is_finished()]
 
 
 def _entry(plan: Plan, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> Entry:
-    attrs = trial.user_attrs
-    overrides = [*plan.base, *attrs.get("overrides", plan.space.overrides(outcomes.params_of(trial)))]
-    ranks = str(attrs.get("ranks", next((v for k, v in trial.params.items() if k == "ranks"), "-")))
-    folder = trials[attrs.get("reuses", trial.number)].user_attrs.get("folder")
+    known = notes(trial)
+    own = plan.space.overrides(params_of(trial)) if known.overrides is None else known.overrides
+    overrides = [*plan.base, *own]
+    ranks = str(known.ranks or trial.params.get("ranks", "-"))
+    folder = (known if known.reuses is None else notes(trials[known.reuses])).place
     if trial.state == TrialState.COMPLETE and folder is not None:
-        report = record.report_in(Path(folder))
+        report = folder.read_report()
         if report is not None:
             return Entry(overrides, ranks, report)
-        return Entry(overrides, ranks, None, f"{folder} holds no report any more")
-    return Entry(overrides, ranks, None, attrs.get("cause", trial.state.name.lower()))
+        return Entry(overrides, ranks, None, f"{folder.path} holds no report any more")
+    return Entry(overrides, ranks, None, known.cause or trial.state.name.lower())
 
 
 def _draw(plan: Plan, entries: Sequence[Entry], found: Sequence[Row]) -> list[Path]:
     """Draw ``rows.png``, if there are two rows that were trained and can be compared."""
-    if (uri := store_of(plan.folder)) is None:  # nothing was tracked
+    if (uri := store_of(plan.folder.path)) is None:  # nothing was tracked
         return []
     uri = uri or resolve_uri(plan.uri)
     name = "validation/error"
@@ -108,4 +109,4 @@ def _draw(plan: Plan, entries: Sequence[Entry], found: Sequence[Row]) -> list[Pa
     from ccsweep.report.figures import draw_rows
 
     title = "Error by row: " + "; ".join(multirun.about(entries))
-    return [draw_rows(plan.folder / "rows.png", title, curves, tests)]
+    return [draw_rows(plan.folder.rows, title, curves, tests)]

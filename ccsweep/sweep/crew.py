@@ -19,9 +19,9 @@ import psutil
 
 from ccsweep.config.schema import SweepConfig
 from ccsweep.errors import UserError
-from ccsweep.study.folder import SUBMITIT, WORKERS
+from ccsweep.study.folder import StudyFolder
 from ccsweep.sweep import lease
-from ccsweep.sweep.lease import Contents, Watch
+from ccsweep.sweep.lease import Contents, Heartbeats
 from ccsweep.sweep.worker import Payload, work
 from ccsweep.tracking.mask import mask
 
@@ -61,14 +61,14 @@ class Crew:
         payload: what a worker needs to know.
     """
 
-    def __init__(self, folder: Path, sweep: SweepConfig, payload: Payload) -> None:
+    def __init__(self, folder: StudyFolder, sweep: SweepConfig, payload: Payload) -> None:
         self.folder, self.sweep, self.payload = folder, sweep, payload
         self.members: list[Member] = []
         self._jobs: list[Any] = []
-        self._watch = Watch()
+        self._workers = Heartbeats()
         self._gpus = _gpus()
-        (folder / WORKERS).mkdir(exist_ok=True)
-        known = [p.stem[1:] for p in (folder / WORKERS).glob("w*.json")]
+        folder.workers.mkdir(exist_ok=True)
+        known = [path.stem[1:] for path in folder.leases()]
         self._next = 1 + max((int(n) for n in known if n.isdigit()), default=-1)
         self._executor = self._make_executor()
 
@@ -90,7 +90,7 @@ class Crew:
                 f"sweep.cluster={self.sweep.cluster}: no worker can be started ({reason})"
             ) from error
         self._jobs.append(job)
-        self.members.append(Member(name, slot, job, self.folder / WORKERS / f"{name}.json"))
+        self.members.append(Member(name, slot, job, self.folder.lease(name)))
 
     def take_dead(self) -> list[tuple[Member, str]]:
         """The workers that have ended since the last call, each with how; they are members no more."""
@@ -167,7 +167,7 @@ class Crew:
             return f"worker ended before it began, see {member.job.paths.stderr}" if over else None
         if contents["ended"] is not None:
             return str(contents["ended"])
-        if self._watch.lives(contents):
+        if self._workers.alive(contents):
             return None
         contents = member.lease or contents  # it may have ended well between the two looks
         return str(contents["ended"]) if contents["ended"] is not None else self._cause(member)
@@ -188,7 +188,7 @@ class Crew:
     def _make_executor(self) -> Any:
         import submitit
 
-        folder = self.folder / SUBMITIT
+        folder = self.folder.submitit
         folder.mkdir(exist_ok=True)
         folder.chmod(0o700)  # what a worker is started with may hold passwords
         remove_pickles(self.folder)
@@ -233,9 +233,9 @@ def kill_tree(pid: int) -> None:
                 child.kill()
 
 
-def remove_pickles(folder: Path) -> None:
+def remove_pickles(folder: StudyFolder) -> None:
     """Remove what workers were started from, should one have died before it could do so."""
-    for path in (folder / SUBMITIT).glob("*.pkl"):
+    for path in folder.submitit.glob("*.pkl"):
         path.unlink(missing_ok=True)
 
 

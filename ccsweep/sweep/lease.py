@@ -59,14 +59,14 @@ def runs_here(lease: Contents) -> bool:
     return lease["host"] == socket.gethostname() and started(lease["pid"]) == lease["pid_started"]
 
 
-class Watch:
-    """Tells whether the owners of leases live."""
+class Heartbeats:
+    """Tells whether the owners of leases live, from one look to the next."""
 
     def __init__(self, silence: float = SILENCE) -> None:
         self._silence = silence
         self._beats: dict[str, tuple[int, float]] = {}
 
-    def lives(self, lease: Contents) -> bool:
+    def alive(self, lease: Contents) -> bool:
         """Whether the owner is a live process here, or was heard of within the time of silence."""
         if lease["host"] == socket.gethostname():
             return runs_here(lease)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial
 
+from ccsweep.study.folder import StudyFolder, TrialFolder
+from ccsweep.study.notes import StudyNotes, note_study, study_notes
 from ccsweep.tracking import Run, close_parent, resolve_uri
 from ccsweep.tracking.find import run_id_of, store_of
 from ccsweep.tracking.mask import mask
@@ -24,12 +26,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def close_run(folder: Path, uri: str | None) -> None:
+def close_run(folder: TrialFolder, uri: str | None) -> None:
     """End the run in ``folder`` as killed, if there is one that did not end itself."""
-    if (run_id := run_id_of(folder)) is None:
+    if (run_id := run_id_of(folder.path)) is None:
         return
     try:
-        run = Run.resume(store_of(folder) or resolve_uri(uri), run_id, system_metrics=False)
+        run = Run.resume(store_of(folder.path) or resolve_uri(uri), run_id, system_metrics=False)
         run.end("KILLED")
     except Exception as error:  # the store may be what is broken; the study goes on
         log.warning("run %s: not ended: %s", run_id, describe(error))
@@ -45,24 +47,26 @@ class Tracker:
         uri: of the store, unless the parent's folder names it.
     """
 
-    def __init__(self, study: "Study", folder: Path, objectives: Mapping[str, str], uri: str | None) -> None:
+    def __init__(
+        self, study: "Study", folder: StudyFolder, objectives: Mapping[str, str], uri: str | None
+    ) -> None:
         self._study, self._folder, self._objectives, self._uri = study, folder, objectives, uri
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="tracker")
         self._pending: Future[None] | None = None
         self._run: Run | None = None
-        self._logged = study.user_attrs.get("logged", 0)
-        self._known = "parent" in study.user_attrs
+        known = study_notes(study)
+        self._logged = known.logged
+        self._known = known.parent is not None
 
     def update(self, trials: Sequence[FrozenTrial]) -> None:
         """Log what is new; returns at once."""
         if self._pending is not None and not self._pending.done():
             return
-        if (run_id := run_id_of(self._folder)) is None:
+        if (run_id := run_id_of(self._folder.path)) is None:
             return
         if not self._known:
             self._known = True
-            self._study.set_user_attr("parent", run_id)
-            self._study.set_user_attr("uri", mask(self._store()))
+            note_study(self._study, StudyNotes(parent=run_id, uri=mask(self._store())))
         self._pending = self._pool.submit(self._log, list(trials))
 
     def finish(self, files: Sequence[Path], status: Status) -> None:
@@ -77,11 +81,11 @@ class Tracker:
         """
         try:
             trials = self._study.get_trials(deepcopy=False)
-            logged = self._study.user_attrs.get("logged", 0)
+            logged = study_notes(self._study).logged
             self._pool.submit(self._log, trials).result()
             self._pool.submit(self._log_hypervolume, trials, logged).result()
             if self._logged > logged:
-                self._study.set_user_attr("logged", self._logged)
+                note_study(self._study, StudyNotes(logged=self._logged))
             for file in files:
                 if self._run is not None:
                     self._run.log_artifact(file)
@@ -90,7 +94,7 @@ class Tracker:
         finally:
             self._pool.shutdown()
             try:
-                close_parent(self._store(), self._folder, status)
+                close_parent(self._store(), self._folder.path, status)
             except Exception as error:
                 log.warning("the parent run was not ended: %s", describe(error))
 
@@ -104,10 +108,10 @@ class Tracker:
                 self._run.log_metrics({"hypervolume": value}, step)
 
     def _store(self) -> str:
-        return store_of(self._folder) or resolve_uri(self._uri)
+        return store_of(self._folder.path) or resolve_uri(self._uri)
 
     def _log(self, trials: list[FrozenTrial]) -> None:
-        run_id = run_id_of(self._folder)
+        run_id = run_id_of(self._folder.path)
         if run_id is None:
             return
         try:

@@ -19,9 +19,13 @@ from ccsweep.config.check import check_sweep, known_keys
 from ccsweep.config.explain import explain
 from ccsweep.config.schema import Config, SweepConfig
 from ccsweep.errors import UserError
+from ccsweep.study.dimension import written
+from ccsweep.study.folder import StudyFolder
 from ccsweep.study.identity import settings_of
-from ccsweep.study.objectives import GRID, Constraint, check_keys, read_constraint
-from ccsweep.study.space import Params, Space, written
+from ccsweep.study.notes import Definition
+from ccsweep.study.objectives import Constraint, check_keys, read_constraint
+from ccsweep.study.space import Params, Space
+from ccsweep.study.trials import Rules
 from ccsweep.sweep.compose import Composer, without_hydra
 from ccsweep.tracking.mask import mask
 
@@ -35,7 +39,7 @@ _SWEEPABLE = ("train", "evaluate")
 class Plan:
     """A study as its command describes it; what workers get to know of it, too."""
 
-    folder: Path
+    folder: StudyFolder
     sweep: SweepConfig
     space: Space
     sampler: str
@@ -62,7 +66,12 @@ class Plan:
     @property
     def objectives(self) -> dict[str, str]:
         """Directions by key of the report; of a grid without any, what it is kept by."""
-        return self.sweep.objectives or GRID
+        return self.definition.aims
+
+    @property
+    def rules(self) -> Rules:
+        """What the study asks of a result."""
+        return Rules(self.objectives, self.constraints, self.sweep.retries)
 
     @property
     def target(self) -> int:
@@ -72,18 +81,18 @@ class Plan:
         return len(self.points)
 
     @property
-    def definition(self) -> dict[str, Any]:
+    def definition(self) -> Definition:
         """What makes it this study and no other."""
-        return {
-            "space": {d.key: d.text for d in self.space.dimensions},
-            "conditions": dict(self.sweep.conditions),
-            "objectives": dict(self.sweep.objectives),
-            "constraints": list(self.sweep.constraints),
-            "sampler": self.sampler,
-            "pruning": self.sweep.pruning,
-            "base": [mask(line) for line in self.base],
-            "seeds": self.seeds,
-        }
+        return Definition(
+            space={d.key: d.text for d in self.space.dimensions},
+            conditions=dict(self.sweep.conditions),
+            objectives=dict(self.sweep.objectives),
+            constraints=list(self.sweep.constraints),
+            sampler=self.sampler,
+            pruning=self.sweep.pruning,
+            base=[mask(line) for line in self.base],
+            seeds=self.seeds,
+        )
 
     @property
     def shown_command(self) -> str:
@@ -94,12 +103,12 @@ class Plan:
     def command_to_go_on(self) -> str:
         """What to type in order to go on with a study that was stopped."""
         found = self.sweep.name is not None or any(w.startswith("hydra.sweep.dir=") for w in self.command)
-        folder = [] if found else [f"hydra.sweep.dir={self.folder}"]
+        folder = [] if found else [f"hydra.sweep.dir={self.folder.path}"]
         return mask(shlex.join([*self.command, *folder]))
 
     def overrides(self, own: Sequence[str]) -> list[str]:
         """All overrides of a trial with its ``own``."""
-        return [*self.plain, *own, *self._test(), f"tracking.sweep='{self.folder}'"]
+        return [*self.plain, *own, *self._test(), f"tracking.sweep='{self.folder.path}'"]
 
     def single(self, own: Sequence[str]) -> str:
         """The command that runs a trial alone."""
@@ -127,7 +136,7 @@ def make_plan(arguments: Sequence[str], master: DictConfig, loader: ConfigLoader
     try:
         reader = _Reader(arguments, master, composer, parser)
         check_sweep(reader.sweep)
-        return reader.plan(Path(master.hydra.sweep.dir).resolve())
+        return reader.plan(StudyFolder(Path(master.hydra.sweep.dir).resolve()))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
 
@@ -148,7 +157,7 @@ class _Reader:
         self.sweep = config.sweep
         self.overrides = parser.parse_overrides(list(arguments))
 
-    def plan(self, folder: Path) -> Plan:
+    def plan(self, folder: StudyFolder) -> Plan:
         sweep, config = self.sweep, self.config
         if config.task not in _SWEEPABLE:
             raise UserError(f"task={config.task}: is one run; leave -m out")

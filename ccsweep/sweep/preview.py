@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from ccsweep.errors import UserError
 from ccsweep.study import samplers
-from ccsweep.study import trials as outcomes
 from ccsweep.study.storage import open_study
+from ccsweep.study.trials import enqueue_points, sort
 from ccsweep.sweep import recover
 from ccsweep.sweep.plan import Plan
 
@@ -24,12 +24,12 @@ def commands(plan: Plan) -> list[str]:
     """The commands of the next ``sweep.preview`` trials: what is in the queue, then what is drawn."""
     recover.refuse_change(plan)
     study = _copy(plan)
-    outcomes.enqueue_points(study, plan.points)
+    enqueue_points(study, plan.points)
     begun = len(study.get_trials(deepcopy=False))  # as the first worker will find them
     study.sampler = samplers.make(plan.sampler, plan.sweep.seed, begun, 0)
     found = []
     for _ in range(plan.sweep.preview or 0):
-        if plan.is_grid and outcomes.tally(study.get_trials(deepcopy=False)).waiting == 0:
+        if plan.is_grid and not sort(study.get_trials(deepcopy=False)).waiting:
             break
         params = plan.space.suggest(study.ask())
         found.append(plan.single(plan.space.overrides(params)))

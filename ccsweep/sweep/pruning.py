@@ -17,13 +17,13 @@ trial that cannot keep a constraint on a theoretical speed-up, whatever it learn
 import logging
 from collections.abc import Mapping, Sequence
 from math import sqrt
-from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ccsweep.errors import Pruned
 from ccsweep.study.front import is_feasible
+from ccsweep.study.notes import Notes, note, notes
 from ccsweep.study.objectives import Constraint
 from ccsweep.tracking.outcome import describe
 
@@ -65,7 +65,7 @@ class Pruner:
         value = float(figures[self._metric])
         limit = next((float(figures[k]) for k in figures if k.rpartition("/")[2] == _LIMIT), 1.0)
         self._epochs.append([epoch, value, limit])
-        self._keep("epochs", self._epochs)
+        self._keep_epochs()
         try:
             trials = self._trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         except (StorageInternalError, OSError):
@@ -78,9 +78,9 @@ class Pruner:
                 "which had no more left to compute"
             )
 
-    def _keep(self, name: str, value: Any) -> None:
+    def _keep_epochs(self) -> None:
         try:
-            self._trial.set_user_attr(name, value)
+            note(self._trial, Notes(epochs=self._epochs))
         except (StorageInternalError, OSError) as error:  # no reason to end a training
             log.warning("the storage failed: %s", describe(error))
 
@@ -104,12 +104,12 @@ def dominating(
     """
     found = []
     for trial in trials:
-        attrs = trial.user_attrs
-        same = next((entry for entry in attrs.get("epochs", []) if entry[0] == epoch), None)
-        if same is None or "reuses" in attrs or same[2] < limit or not is_feasible(trial):
+        known = notes(trial)
+        same = next((entry for entry in known.epochs if entry[0] == epoch), None)
+        if same is None or known.reuses is not None or same[2] < limit or not is_feasible(trial):
             continue
         theirs = same[1]
-        images = attrs.get("report", {}).get("samples.validation")
+        images = known.report.get("samples.validation")
         if value - theirs > _margin(metric, value, theirs, images):
             found.append(trial)
     return found

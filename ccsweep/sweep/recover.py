@@ -4,18 +4,18 @@ import json
 import logging
 import socket
 import time
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ccsweep.errors import UserError
 from ccsweep.files import write_text
 from ccsweep.study import record, storage
-from ccsweep.study import trials as outcomes
-from ccsweep.study.folder import DEFINITION, WORKERS
-from ccsweep.sweep import lease
-from ccsweep.sweep import mlflow as tracker
+from ccsweep.study.folder import StudyFolder
+from ccsweep.study.notes import Kind, StudyNotes, note_study, notes, study_notes
+from ccsweep.study.trials import Completed, Ending, Failed, handle, tell, try_again
+from ccsweep.sweep import lease, mlflow
 from ccsweep.sweep.crew import kill_tree, remove_pickles
 from ccsweep.sweep.plan import Plan
 from ccsweep.tracking import provenance, resolve_uri
@@ -24,10 +24,11 @@ from ccsweep.tracking.mask import mask
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.trial import FrozenTrial
 
-LEFT_BEHIND = "its sweeper was gone"
-_FIXED = ("objectives", "space", "conditions", "constraints", "sampler", "pruning", "seeds", "settings")
+LEFT_BEHIND = Failed(Kind.MACHINE, "its sweeper was gone", excused=True)
+# What a study is compared by: ``base`` is in the settings, and may be written in several ways.
+_COMPARED = ("objectives", "space", "conditions", "constraints", "sampler", "pruning", "seeds", "settings")
+_LOST = {"kind": Kind.STOPPED, "cause": "lost with the storage; it had no result of its own"}
 
 log = logging.getLogger(__name__)
 
@@ -38,23 +39,23 @@ def open_or_begin(plan: Plan) -> "Study":
     Raises:
         UserError: it began with another definition, or its storage cannot be used.
     """
+    folder = plan.folder
     refuse_change(plan)
-    if not (plan.folder / DEFINITION).exists() and (other := run_id_of(plan.folder)) is not None:
-        raise UserError(f"hydra.sweep.dir={plan.folder}: holds run {other} already; choose another folder")
-    end_workers(plan.folder)
-    damaged = plan.sweep.storage is None and storage.mend(plan.folder)
-    study = storage.create(plan.folder, plan.sweep.storage, plan.objectives)
-    attrs = study.user_attrs
-    if "definition" in attrs:
-        elsewhere = plan.sweep.storage is not None and attrs.get("folder") != str(plan.folder)
-        if elsewhere:
+    if not folder.definition.exists() and (other := run_id_of(folder.path)) is not None:
+        raise UserError(f"hydra.sweep.dir={folder.path}: holds run {other} already; choose another folder")
+    end_workers(folder)
+    damaged = plan.sweep.storage is None and storage.mend(folder)
+    study = storage.create(folder, plan.sweep.storage, plan.objectives)
+    if "definition" in study.user_attrs:
+        known = study_notes(study)
+        if plan.sweep.storage is not None and known.folder != str(folder.path):
             raise UserError(
-                f"sweep.name={plan.folder.name}: sweep.storage holds a study of that name whose folder is "
-                f"{attrs.get('folder')}; choose another sweep.name"
+                f"sweep.name={folder.name}: sweep.storage holds a study of that name whose folder is "
+                f"{known.folder}; choose another sweep.name"
             )
-        _refuse_change(plan, {**attrs["definition"], "settings": attrs.get("settings")})
+        _refuse_change(plan, {**asdict(known.definition), "settings": known.settings})
     lost = damaged or not study.get_trials(deepcopy=False)
-    if lost and (count := record.restore(study, plan.folder)):
+    if lost and (count := restore(study, folder)):
         log.warning("%d trials were put back from their own folders", count)
     _describe(plan, study)
     return study
@@ -66,92 +67,109 @@ def refuse_change(plan: Plan) -> None:
     Raises:
         UserError: what the study began with differs.
     """
-    _refuse_change(plan, _written(plan.folder))
+    try:
+        began = json.loads(plan.folder.definition.read_text())
+    except (OSError, ValueError):
+        return
+    if isinstance(began, dict):
+        _refuse_change(plan, began)
 
 
 def clear(study: "Study", plan: Plan) -> None:
     """Settle what a sweeper that was killed or stopped left: no trial is running when this returns."""
     for trial in running_of(study, None):
-        settle(plan, study, trial, LEFT_BEHIND, outcomes.MACHINE, excused=True)
-    trials = study.get_trials(deepcopy=False)
-    for trial in trials:
-        attrs = trial.user_attrs
-        if trial.state == TrialState.FAIL and attrs.get("kind") == outcomes.STOPPED:
-            outcomes.try_again(study, trial, study.get_trials(deepcopy=False))
+        settle(plan, study, trial, LEFT_BEHIND)
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state == TrialState.FAIL and notes(trial).kind == Kind.STOPPED:
+            try_again(study, trial, study.get_trials(deepcopy=False))
 
 
 def running_of(study: "Study", worker: str | None) -> "list[FrozenTrial]":
     """The trials that a worker is at; of all workers for None."""
-    return [
-        trial
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if worker is None or trial.user_attrs.get("worker") == worker
-    ]
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [trial for trial in running if worker is None or notes(trial).worker == worker]
 
 
-def settle(
-    plan: Plan, study: "Study", trial: "FrozenTrial", cause: str, kind: str, excused: bool = False
-) -> None:
-    """End a trial whose worker is dead: with its result, if it got that far, else as failed.
-
-    Args:
-        plan: of the sweep.
-        study: of the trial.
-        trial: a running one that nobody is at.
-        cause: why its worker is dead, in one line.
-        kind: of the failure.
-        excused: the failure does not count against its retries.
-    """
-    handle = outcomes.running(study, trial)
-    folder = trial.user_attrs.get("folder")
-    report = None if folder is None else record.report_in(Path(folder))
-    if report is not None:
-        outcomes.complete(handle, report, plan.objectives, plan.constraints)
-    else:
-        outcomes.fail(handle, kind, cause, plan.sweep.retries, excused)
+def settle(plan: Plan, study: "Study", trial: "FrozenTrial", otherwise: Ending) -> None:
+    """End a running trial that nobody is at: with its result if it got that far, else as ``otherwise``."""
+    folder = notes(trial).place
+    report = None if folder is None else folder.read_report()
+    tell(handle(study, trial), otherwise if report is None else Completed(report), plan.rules)
     if folder is not None:
-        record.write(Path(folder), study.get_trials(deepcopy=False)[trial.number])
-        tracker.close_run(Path(folder), plan.uri)
+        record.write(folder, study.get_trials(deepcopy=False)[trial.number])
+        mlflow.close_run(folder, plan.uri)
 
 
-def end_workers(folder: Path) -> None:
+def end_workers(folder: StudyFolder) -> None:
     """End workers that outlived their sweeper: at once on this host, elsewhere they notice by themselves."""
-    paths = (folder / WORKERS).glob("w*.json")
-    by_path = {p: found for p in paths if (found := lease.read(p)) is not None and found["ended"] is None}
-    leases = by_path.values()
-    for found in leases:
-        if lease.runs_here(found):
-            log.warning("worker %s of a sweep that is gone was still at work: ended", found["id"])
-            kill_tree(found["pid"])
-    watch = lease.Watch()
+    contents = {path: lease.read(path) for path in folder.leases()}
+    unended = {path: read for path, read in contents.items() if read is not None and read["ended"] is None}
+    for read in unended.values():
+        if lease.runs_here(read):
+            log.warning("worker %s of a sweep that is gone was still at work: ended", read["id"])
+            kill_tree(read["pid"])
     deadline = time.monotonic() + 10
-    while any(lease.runs_here(found) for found in leases) and time.monotonic() < deadline:
+    while any(map(lease.runs_here, unended.values())) and time.monotonic() < deadline:
         time.sleep(0.05)
-    elsewhere = [path for path, found in by_path.items() if found["host"] != socket.gethostname()]
-    while any((now := lease.read(p)) and now["ended"] is None and watch.lives(now) for p in elsewhere):
+    elsewhere = [path for path, read in unended.items() if read["host"] != socket.gethostname()]
+    heartbeats = lease.Heartbeats()
+    while any((now := lease.read(p)) and now["ended"] is None and heartbeats.alive(now) for p in elsewhere):
         time.sleep(1.0)
     remove_pickles(folder)
 
 
-def _written(folder: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads((folder / DEFINITION).read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+def restore(study: "Study", folder: StudyFolder) -> int:
+    """Put back what the trials' own folders say and the study has lost; returns how many trials that were.
+
+    A trial that was under way when its record was written is put back as running: whether it came to
+    an end is for who settles the trials of dead workers.
+
+    Args:
+        study: nobody is at work on it.
+        folder: of the study.
+    """
+    count = 0
+    for trial in record.records(folder):
+        trials = study.get_trials(deepcopy=False)
+        if trial.number >= len(trials):
+            for _ in range(trial.number - len(trials)):  # numbers must go on to mean the same
+                study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=_LOST))
+            study.add_trial(trial)
+            count += 1
+        elif trials[trial.number].state == TrialState.WAITING or (
+            trials[trial.number].state == TrialState.RUNNING and trial.state.is_finished()
+        ):
+            _apply(study, trials[trial.number], trial)
+            count += 1
+    return count
 
 
-def _refuse_change(plan: Plan, began: dict[str, Any] | None) -> None:
+def _apply(study: "Study", trial: FrozenTrial, account: FrozenTrial) -> None:
+    """Bring a trial of the storage to where its record has it."""
+    store, trial_id = study._storage, trial._trial_id
+    if trial.state == TrialState.WAITING:
+        store.set_trial_state_values(trial_id, TrialState.RUNNING)
+    for name, distribution in account.distributions.items():
+        if name not in trial.params:
+            value = distribution.to_internal_repr(account.params[name])
+            store.set_trial_param(trial_id, name, value, distribution)
+    for name, value in account.user_attrs.items():
+        store.set_trial_user_attr(trial_id, name, value)
+    for name, value in account.system_attrs.items():
+        store.set_trial_system_attr(trial_id, name, value)
+    if account.state.is_finished():
+        store.set_trial_state_values(trial_id, account.state, account.values)
+
+
+def _refuse_change(plan: Plan, began: dict[str, Any]) -> None:
     """Compare by what trials are made from; two ways to write the same settings are the same."""
-    if began is None:
-        return
-    now = json.loads(json.dumps({**plan.definition, "settings": plan.settings}))
-    for key in _FIXED:
+    now = json.loads(json.dumps({**asdict(plan.definition), "settings": plan.settings}))
+    for key in _COMPARED:
         if key not in began or (began[key] is None and key == "settings"):
             continue
         if (change := _difference(key, began[key], now[key])) is not None:
             where, before, after = change
-            shown = where if key == "settings" else f"sweep.{where}" if key != "seeds" else where
+            shown = where if key in ("settings", "seeds") else f"sweep.{where}"
             shown = shown.removeprefix("settings.")
             raise UserError(
                 f"sweep.name={plan.folder.name}: began with {shown}={_shown(before)}, found {_shown(after)}; "
@@ -163,9 +181,9 @@ def _difference(where: str, began: Any, now: Any) -> tuple[str, Any, Any] | None
     """The first key that differs, with both values."""
     if isinstance(began, dict) and isinstance(now, dict):
         for key in [*began, *(k for k in now if k not in began)]:
-            found = _difference(f"{where}.{key}", began.get(key), now.get(key))
-            if found is not None:
-                return found
+            change = _difference(f"{where}.{key}", began.get(key), now.get(key))
+            if change is not None:
+                return change
         # The order of objectives is the order of a trial's values.
         return (where, began, now) if list(began) != list(now) and where == "objectives" else None
     return None if began == now else (where, began, now)
@@ -177,21 +195,18 @@ def _shown(value: Any) -> str:
 
 def _describe(plan: Plan, study: "Study") -> None:
     """Write down what the study is and how it was called."""
-    known = study.user_attrs
-    uri = mask(store_of(plan.folder) or resolve_uri(plan.uri))
-    tags = provenance.code_tags()
-    values = {
-        "definition": plan.definition,
-        "settings": plan.settings,
-        "folder": str(plan.folder),
-        "uri": uri,
-        "commit": tags.get("mlflow.source.git.commit", "unknown"),
-        "command": plan.command_to_go_on,
-        "host": socket.gethostname(),
-        "n_trials": plan.target,
-    }
-    for key, value in values.items():
-        if known.get(key) != json.loads(json.dumps(value)):
-            study.set_user_attr(key, value)
-    found = {**plan.definition, "settings": plan.settings, "command": plan.shown_command}
-    write_text(plan.folder / DEFINITION, json.dumps(found, indent=2) + "\n")
+    note_study(
+        study,
+        StudyNotes(
+            definition=plan.definition,
+            settings=plan.settings,
+            folder=str(plan.folder.path),
+            uri=mask(store_of(plan.folder.path) or resolve_uri(plan.uri)),
+            commit=provenance.code_tags().get("mlflow.source.git.commit", "unknown"),
+            command=plan.command_to_go_on,
+            host=socket.gethostname(),
+            n_trials=plan.target,
+        ),
+    )
+    content = {**asdict(plan.definition), "settings": plan.settings, "command": plan.shown_command}
+    write_text(plan.folder.definition, json.dumps(content, indent=2) + "\n")

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,10 @@ from omegaconf import DictConfig
 
 from ccsweep.errors import UserError
 from ccsweep.interrupt import finishing
-from ccsweep.study import trials as outcomes
-from ccsweep.study.folder import SWEEPER
+from ccsweep.study.folder import StudyFolder
+from ccsweep.study.notes import Kind
+from ccsweep.study.storage import persistently
+from ccsweep.study.trials import Failed, enqueue_points, sort
 from ccsweep.sweep.lease import Lease
 from ccsweep.sweep.plan import Plan, make_plan
 from ccsweep.tracking.mask import mask
@@ -35,7 +37,6 @@ if TYPE_CHECKING:  # half a second, which --help does not have
     from ccsweep.sweep.mlflow import Tracker
 
 POLL = 0.25  # seconds
-_STORAGE_SECONDS = 60.0  # that a storage may be away for
 _KILLED = "worker killed (signal 9)"
 _DEATHS = 3  # in a row, of workers that never got to a trial
 
@@ -68,7 +69,7 @@ class Sweeper:
 
         with _sole_sweeper(plan.folder):
             try:
-                return self._sweep(plan)
+                return self._run_study(plan)
             except StorageInternalError as error:
                 shown = mask(str(plan.sweep.storage))
                 reason = mask(str(error.__cause__ or error)).strip().partition("\n")[0]
@@ -76,17 +77,17 @@ class Sweeper:
                     f"sweep.storage={shown}: failed ({reason}); mend it, then give the same command again"
                 ) from error
 
-    def _sweep(self, plan: Plan) -> "list[FrozenTrial]":
+    def _run_study(self, plan: Plan) -> "list[FrozenTrial]":
         from ccsweep.sweep import recover
 
         name = f"{datetime.now():%Y%m%d-%H%M%S-%f}-{socket.gethostname()}"
         study = recover.open_or_begin(plan)
-        with _lease(plan.folder / SWEEPER, name) as lease:
+        with _lease(plan.folder.sweeper, name) as lease:
             recover.clear(study, plan)
-            outcomes.enqueue_points(study, plan.points)
-            return self._run(plan, study, lease)
+            enqueue_points(study, plan.points)
+            return self._run_to_its_end(plan, study, lease)
 
-    def _run(self, plan: Plan, study: "Study", lease: Lease) -> "list[FrozenTrial]":
+    def _run_to_its_end(self, plan: Plan, study: "Study", lease: Lease) -> "list[FrozenTrial]":
         from ccsweep.sweep import conclusion
         from ccsweep.sweep.crew import Crew, remove_pickles
         from ccsweep.sweep.mlflow import Tracker
@@ -96,17 +97,16 @@ class Sweeper:
         status: Status = "KILLED"
         files: list[Path] = []
         try:
-            self._watch(plan, study, crew, tracker)
+            self._keep_workers(plan, study, crew, tracker)
             trials = study.get_trials(deepcopy=False)
-            failed = outcomes.failed_for_good(trials)
-            status = "FAILED" if failed else "FINISHED"
+            status = "FAILED" if sort(trials).failed else "FINISHED"
             files = conclusion.write(plan, study)
         except BaseException:
             with finishing():  # a second Ctrl-C does not wait
                 with suppress(OSError):  # a full disk must not keep workers alive
                     lease.set(stop=True)
                 crew.stop()
-                self._settle_all(plan, study)
+                self._stop_trials(plan, study)
             raise
         finally:
             with finishing():
@@ -131,36 +131,36 @@ class Sweeper:
             sweeper=lease.contents["id"],
         )
 
-    def _watch(self, plan: Plan, study: "Study", crew: "Crew", tracker: "Tracker") -> None:
+    def _keep_workers(self, plan: Plan, study: "Study", crew: "Crew", tracker: "Tracker") -> None:
         """Keep workers at work until there is no more to do."""
         from ccsweep.report.study.live import View
         from ccsweep.sweep.worker import EXHAUSTED, remaining
 
         exhausted = False
-        with View(plan.definition, plan.target) as view:
+        with View(asdict(plan.definition), plan.target) as view:
             while True:
-                trials = _patiently(study)
+                trials = persistently(lambda: study.get_trials(deepcopy=False))
                 view.update(trials, [m.lease or {"id": m.name} for m in crew.members], time.time())
                 tracker.update(trials)
                 for member in crew.overdue():
-                    self._time_out(plan, study, crew, member)
+                    self._end_overdue(plan, study, crew, member)
                 for member, how in crew.take_dead():
                     exhausted |= how == EXHAUSTED
-                    self._bury(plan, study, member, how)
-                count = outcomes.tally(study.get_trials(deepcopy=False))
-                due = count.waiting if exhausted else remaining(plan, count)
+                    self._see_to(plan, study, member, how)
+                now = sort(study.get_trials(deepcopy=False))
+                due = len(now.waiting) if exhausted else remaining(plan, now)
                 busy = sum(m.trial is not None for m in crew.members)
                 idle = len(crew.members) - busy
                 for _ in range(min(due - idle, plan.sweep.workers - len(crew.members))):
                     crew.start()
-                if due <= 0 and not crew.members and not self._lose(plan, study, None, _KILLED, {}):
+                if due <= 0 and not crew.members and not self._settle_lost(plan, study, None, _KILLED, {}):
                     break
                 time.sleep(POLL)
             view.update(study.get_trials(deepcopy=False), [], time.time())
-        if exhausted and plan.target > count.done:
-            log.warning("all points of the space are done: %d, and not %d", count.done, plan.target)
+        if exhausted and plan.target > now.done:
+            log.warning("all points of the space are done: %d, and not %d", now.done, plan.target)
 
-    def _time_out(self, plan: Plan, study: "Study", crew: "Crew", member: "Member") -> None:
+    def _end_overdue(self, plan: Plan, study: "Study", crew: "Crew", member: "Member") -> None:
         """Kill a worker whose trial takes too long; the trial is not tried again."""
         number = member.trial
         cause = f"ran longer than sweep.trial_timeout={plan.sweep.trial_timeout:g} minutes"
@@ -172,15 +172,15 @@ class Sweeper:
             dead += crew.take_dead()
         for other, how in dead:
             if other is member:
-                self._lose(plan, study, member, how, {number: cause})
+                self._settle_lost(plan, study, member, how, {number: cause})
             else:
-                self._bury(plan, study, other, how)
+                self._see_to(plan, study, other, how)
 
-    def _bury(self, plan: Plan, study: "Study", member: "Member", how: str) -> None:
+    def _see_to(self, plan: Plan, study: "Study", member: "Member", how: str) -> None:
         """See to what a worker that has ended left behind."""
         from ccsweep.sweep.worker import DONE, EXHAUSTED, FAILED
 
-        lost = self._lose(plan, study, member, how, {})
+        lost = self._settle_lost(plan, study, member, how, {})
         if how in (DONE, EXHAUSTED) or (lost and not how.startswith(FAILED)):
             self._deaths = 0
             return
@@ -192,7 +192,7 @@ class Sweeper:
                 f"{member.path.with_suffix('.log')} and {member.job.paths.stderr}"
             )
 
-    def _lose(
+    def _settle_lost(
         self, plan: Plan, study: "Study", member: "Member | None", how: str, causes: dict[int | None, str]
     ) -> int:
         """Settle the trials that a dead worker was at, None being all of them; returns how many."""
@@ -202,52 +202,39 @@ class Sweeper:
         lost = recover.running_of(study, None if member is None else member.name)
         for trial in lost:
             cause = causes.get(trial.number)
-            recover.settle(plan, study, trial, cause or how, outcomes.TRIAL if cause else outcomes.MACHINE)
+            ending = Failed(Kind.MACHINE, how) if cause is None else Failed(Kind.TRIAL, cause)
+            recover.settle(plan, study, trial, ending)
         return len(lost)
 
-    def _settle_all(self, plan: Plan, study: "Study") -> None:
+    def _stop_trials(self, plan: Plan, study: "Study") -> None:
         from ccsweep.sweep import recover
 
         try:
             for trial in recover.running_of(study, None):
-                recover.settle(plan, study, trial, "stopped with its sweep", outcomes.STOPPED)
+                recover.settle(plan, study, trial, Failed(Kind.STOPPED, "stopped with its sweep"))
         except Exception as error:  # the storage may be why the sweep ends: the next one settles them
             log.warning("trials that were running could not be ended: %s", describe(error))
 
 
-def _patiently(study: "Study") -> "list[FrozenTrial]":
-    """The trials of a study, also when its storage is away for a moment."""
-    from optuna.exceptions import StorageInternalError
-
-    began = time.monotonic()
-    while True:
-        try:
-            return study.get_trials(deepcopy=False)
-        except (StorageInternalError, OSError) as error:
-            if time.monotonic() - began > _STORAGE_SECONDS:
-                raise
-            log.warning("the storage failed, trying again: %s", describe(error))
-            time.sleep(2.0)
-
-
 @contextmanager
-def _sole_sweeper(folder: Path) -> Iterator[None]:
+def _sole_sweeper(folder: StudyFolder) -> Iterator[None]:
     """Hold the study's folder; the lock falls with the process, however that ends."""
     from filelock import FileLock, Timeout
 
+    path = folder.path
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".sweeper.lock", timeout=0):
+        path.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.sweeper_lock, timeout=0):
             yield
     except Timeout:
         raise UserError(
-            f"{folder}: another sweep is at work there; wait for it, stop it, or choose another sweep.name"
+            f"{path}: another sweep is at work there; wait for it, stop it, or choose another sweep.name"
         ) from None
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        if not _within(error.filename, folder):
+        if not _within(error.filename, path):
             raise
         raise UserError(
-            f"{folder}: cannot be written ({error.strerror}); choose another sweep.name or hydra.sweep.dir"
+            f"{path}: cannot be written ({error.strerror}); choose another sweep.name or hydra.sweep.dir"
         ) from error
 
 

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from ccsweep.config.schema import Config
 from ccsweep.study import front
-from ccsweep.study.folder import WORKERS
-from ccsweep.study.storage import open_study, study_folder
+from ccsweep.study.folder import StudyFolder, study_folder
+from ccsweep.study.storage import open_study
 from ccsweep.sweep.lease import SILENCE, Contents, read, runs_here
 from ccsweep.tracking.mask import mask
 
@@ -38,7 +38,6 @@ def sweep_status(config: Config, folder: Path, overrides: list[str]) -> dict[str
         UserError: no such study, or its storage does not answer.
     """
     from ccsweep.report.study.live import render
-    from ccsweep.report.study.page import PAGE
     from ccsweep.report.study.standing import cause_of, standing
 
     drop(folder)
@@ -67,11 +66,11 @@ def sweep_status(config: Config, folder: Path, overrides: list[str]) -> dict[str
         say(f"at work: {', '.join(str(lease.get('id')) for lease in workers)}")
     elif target is not None and now.done + (len(now.reused) if is_grid else 0) < target:
         say(f"not running; go on with: {mask(str(attrs.get('command', '')))}")
-    say(f"{'folder':8}{place.absolute()}" + (f" ({PAGE})" if (place / PAGE).exists() else ""))
+    say(f"{'folder':8}{place.path.absolute()}" + (f" ({place.page.name})" if place.page.exists() else ""))
     return {
         "task": config.task,
         "study": study.study_name,
-        "folder": str(place.absolute()),
+        "folder": str(place.path.absolute()),
         "target": target,
         "done": now.done,
         "complete": len(now.complete),
@@ -87,7 +86,7 @@ def sweep_status(config: Config, folder: Path, overrides: list[str]) -> dict[str
     }
 
 
-def existing(config: Config) -> tuple[Path, "Study"]:
+def existing(config: Config) -> tuple[StudyFolder, "Study"]:
     """Folder and study that the config names.
 
     Raises:
@@ -97,10 +96,10 @@ def existing(config: Config) -> tuple[Path, "Study"]:
     return place, open_study(place, config.sweep.storage)
 
 
-def at_work(place: Path) -> list[Contents]:
+def at_work(place: StudyFolder) -> list[Contents]:
     """The leases of workers that live: their process does, or, on another host, their lease is fresh."""
     found = []
-    for path in sorted((place / WORKERS).glob("*.json")):
+    for path in place.leases():
         lease = read(path)
         if lease is None or lease.get("ended") is not None:
             continue

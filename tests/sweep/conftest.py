@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 import ccsweep.app  # noqa: F401  registers the schema and the resolvers
 from ccsweep.config.check import root
+from ccsweep.study.folder import StudyFolder
 from ccsweep.study.storage import open_study
 from tests.conftest import ROOT
 from tests.sweep.tasks import computed, task
@@ -111,7 +112,7 @@ def shell(folder: Path) -> Shell:
 
 def stored() -> Study:
     """The study of the test, as it is on the disk."""
-    return open_study(Path("out").resolve())
+    return open_study(StudyFolder(Path("out").resolve()))
 
 
 def states() -> dict[str, int]:

@@ -185,7 +185,7 @@ def begun(sweep: Sweep) -> Sweep:
         "config", [*command, *QUIET], RunMode.MULTIRUN, with_log_configuration=False
     )
     plan = make_plan(command, master, hydra.config_loader)
-    plan.folder.mkdir()
+    plan.folder.path.mkdir()
     recover.open_or_begin(plan)
     return lambda *overrides: sweep(*command, *overrides)
 

@@ -224,9 +224,10 @@ def test_eight_workers_at_once_on_a_fresh_store(sweep: Sweep) -> None:
         "sweep.storage=sqlite:///study.db",
         "training.source='0.3'",
     )
+    from ccsweep.study.folder import StudyFolder
     from ccsweep.study.storage import open_study
 
-    trials = open_study(Path("out").resolve(), "sqlite:///study.db").get_trials()
+    trials = open_study(StudyFolder(Path("out").resolve()), "sqlite:///study.db").get_trials()
     assert [t.state.name for t in trials] == ["COMPLETE"] * 8
     assert len({t.user_attrs["worker"] for t in trials}) >= 4  # a quick one may do two
     assert len(computed()) == len(set(computed())) == 8

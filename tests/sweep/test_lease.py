@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from ccsweep.sweep import lease
-from ccsweep.sweep.lease import Lease, Watch
+from ccsweep.sweep.lease import Heartbeats, Lease
 
 
 def test_a_lease_is_kept_fresh_until_it_is_released(tmp_path: Path) -> None:
@@ -33,10 +33,10 @@ def test_a_process_that_was_killed_is_dead_at_once(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", code, str(path)]) as process:
         while (found := lease.read(path)) is None:
             time.sleep(0.02)
-        assert Watch().lives(found)
+        assert Heartbeats().alive(found)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        assert not Watch().lives(found)
+        assert not Heartbeats().alive(found)
 
 
 def test_another_process_with_the_same_number_is_not_taken_for_it() -> None:
@@ -45,15 +45,15 @@ def test_another_process_with_the_same_number_is_not_taken_for_it() -> None:
 
 
 def test_on_another_host_the_heart_has_to_beat() -> None:
-    watch = Watch(silence=0.2)
+    heartbeats = Heartbeats(silence=0.2)
     found = {"id": "w0", "host": "elsewhere", "pid": os.getpid(), "pid_started": "x", "beat": 1}
-    assert watch.lives(found)
+    assert heartbeats.alive(found)
     time.sleep(0.1)
-    assert watch.lives(found | {"beat": 2})
+    assert heartbeats.alive(found | {"beat": 2})
     time.sleep(0.15)
-    assert watch.lives(found | {"beat": 2})
+    assert heartbeats.alive(found | {"beat": 2})
     time.sleep(0.1)
-    assert not watch.lives(found | {"beat": 2})
+    assert not heartbeats.alive(found | {"beat": 2})
 
 
 def test_a_file_that_is_no_lease(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
+from ccsweep.study.folder import StudyFolder
 from ccsweep.sweep.lease import Lease
 from ccsweep.tasks.sweep_status import at_work, sweep_status
 from tests.report.study import studies
@@ -47,7 +48,7 @@ def test_a_study_at_work_and_by_its_path(study: optuna.Study, capsys: pytest.Cap
     assert (found["workers"], found["seconds_left"] is not None) == (1, True)
     assert "at work: w0" in capsys.readouterr().out
     lease.release(ended="done")
-    assert at_work(place) == []
+    assert at_work(StudyFolder(place)) == []
 
 
 def test_a_study_that_does_not_exist(study: optuna.Study) -> None:

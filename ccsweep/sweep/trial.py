@@ -1,0 +1,216 @@
+"""The life of a trial: drawn, composed, compared with the others, run; and what its end says.
+
+:func:`run_trial` never raises for what the trial did: it returns an :data:`~ccsweep.study.trials.Ending`, and
+telling the study is its caller's. Only an interrupt comes out as itself.
+"""
+
+import errno
+import logging
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.utils import JobStatus, run_job
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from ccsweep import errors, watch
+from ccsweep.study import record
+from ccsweep.study.folder import TrialFolder
+from ccsweep.study.identity import identity
+from ccsweep.study.notes import Kind, Notes, note, notes
+from ccsweep.study.storage import persistently
+from ccsweep.study.trials import Completed, Ending, Failed, Pruned, Reused
+from ccsweep.sweep.compose import Composer, settings_in
+from ccsweep.sweep.plan import Plan
+from ccsweep.sweep.pruning import Pruner
+from ccsweep.tracking.outcome import describe, status_after
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+    from optuna import Study
+    from optuna.trial import FrozenTrial, Trial
+
+TIME_UP = Failed(Kind.MACHINE, "the worker's time on the cluster was up", excused=True)
+
+_MACHINE_ERRNOS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ESTALE,
+    errno.EROFS,
+    errno.ETIMEDOUT,
+    errno.ECONNRESET,
+    errno.ECONNREFUSED,
+}
+_MACHINE_MESSAGES = (
+    "CUDA out of memory",
+    "CUDA error",
+    "can't allocate memory",
+    "cannot allocate memory",
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A trial that waits: another worker computes the same."""
+
+    twin: int
+
+
+@dataclass
+class Bench:
+    """What a worker runs its trials with."""
+
+    plan: Plan
+    study: "Study"
+    composer: Composer
+    context: HydraContext
+    task: TaskFunction
+    lock: "FileLock"
+    """Held while one looks what others do, and says what it will do itself."""
+
+    def frozen(self, trial: "Trial | int") -> "FrozenTrial":
+        """A trial as the storage has it now."""
+        number = trial if isinstance(trial, int) else trial.number
+        return self.study.get_trials(deepcopy=False)[number]
+
+
+def run_trial(bench: Bench, trial: "Trial", folder: TrialFolder) -> Ending | Held:
+    """Run a trial to its end, whatever that is.
+
+    Args:
+        bench: of the worker.
+        trial: asked for.
+        folder: its own; written to only if it is really run.
+
+    Raises:
+        KeyboardInterrupt: it was stopped.
+        StorageInternalError, OSError: the study's storage stayed away.
+    """
+    own = persistently(lambda: _draw(bench.plan, trial))
+    log.info("trial %d: %s", trial.number, " ".join(own))
+    overrides = bench.plan.overrides(own)
+    try:
+        cfg = bench.composer.config(overrides)
+        settings = settings_in(cfg)
+        same = identity(settings, overrides)
+    except Exception as error:
+        return ending_after(trial.number, error)
+    twin = persistently(lambda: _take(bench, trial, same))
+    if twin is not None:
+        return Reused(twin) if twin.state.is_finished() else Held(twin.number)
+    # A run that is evaluated again has ranks of its own, which its report will tell.
+    ranks = settings.rank_notation if settings.task == "train" else None
+    persistently(lambda: note(trial, Notes(ranks=ranks, folder=str(folder.path))))
+    record.write(folder, bench.frozen(trial))
+    with watch.watching(Pruner(trial, bench.plan.sweep.pruning, bench.plan.constraints)):
+        result = _run_task(bench, trial, cfg, folder)
+    if isinstance(result, BaseException):
+        return ending_after(trial.number, result)
+    if folder.read_report() is None:
+        folder.write_report(result)
+    return Completed(result)
+
+
+def _draw(plan: Plan, trial: "Trial") -> list[str]:
+    """The trial's own overrides; what was drawn before the storage failed is not drawn again."""
+    own = plan.space.overrides(plan.space.suggest(trial))
+    note(trial, Notes(overrides=own))
+    return own
+
+
+def _take(bench: Bench, trial: "Trial", same: str) -> "FrozenTrial | None":
+    """Say what the trial will compute; if another one has done that, or does it now, return that one."""
+    with bench.lock:
+        note(trial, Notes(hash=same))
+        twin = _twin(bench, trial.number, same)
+        if twin is not None and not twin.state.is_finished():
+            note(trial, Notes(held=twin.number))
+        return twin
+
+
+def _twin(bench: Bench, number: int, same: str) -> "FrozenTrial | None":
+    """A trial with the same settings that has a result, or else one that is computing it."""
+    from optuna.trial import TrialState
+
+    with_result = (TrialState.COMPLETE, TrialState.PRUNED)
+    twins = []
+    for trial in bench.study.get_trials(deepcopy=False):
+        known = notes(trial)
+        idle = known.reuses is not None or known.held is not None
+        same_point = known.hash == same and trial.number != number and not idle
+        if same_point and trial.state in (*with_result, TrialState.RUNNING):
+            twins.append(trial)
+    return min(twins, key=lambda trial: trial.state not in with_result, default=None)
+
+
+def _run_task(
+    bench: Bench, trial: "Trial", cfg: DictConfig, folder: TrialFolder
+) -> dict[str, Any] | BaseException:
+    """Run the task as Hydra's launchers do; returns its report, or what it raised."""
+    with open_dict(cfg):
+        cfg.hydra.job.id, cfg.hydra.job.num = str(trial.number), trial.number
+        cfg.hydra.sweep.dir = str(bench.plan.folder.path)
+        cfg.hydra.sweep.subdir = str(folder.path.relative_to(bench.plan.folder.path))
+    try:
+        result = run_job(
+            hydra_context=bench.context,
+            task_function=bench.task,
+            config=cfg,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+    except SystemExit as error:
+        return error
+    report = result._return_value
+    if result.status == JobStatus.COMPLETED and not isinstance(report, dict):
+        return {}
+    return report
+
+
+def ending_after(number: int, error: BaseException) -> Ending:
+    """What an exception that ended trial ``number`` means for it.
+
+    Raises:
+        KeyboardInterrupt: someone stopped it.
+    """
+    if isinstance(error, errors.Pruned):
+        log.info("trial %d: pruned: %s", number, error)
+        return Pruned(describe(error))
+    if status_after(error) == "KILLED":
+        raise KeyboardInterrupt
+    log.error("trial %d: %s", number, "".join(traceback.format_exception(error)))
+    if type(error).__name__ == "UncompletedJobError":  # submitit: the cluster's time limit is near
+        return TIME_UP
+    return Failed(kind_of(error), describe(error))
+
+
+def kind_of(error: BaseException) -> Kind:
+    """The machine's fault is what may go well another time: no memory, no disk, a server that is away."""
+    return Kind.MACHINE if any(map(_is_the_machines, _causes(error))) else Kind.TRIAL
+
+
+def _is_the_machines(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno in _MACHINE_ERRNOS or isinstance(error, ConnectionError)
+    if isinstance(error, errors.UserError):
+        return str(error).startswith("tracking.uri:")  # settings are checked before: the store failed
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _MACHINE_MESSAGES)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__
