@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from ccsweep.engine.chains import Found, Left, replace, search
 from ccsweep.engine.compiled import Compiled
-from ccsweep.engine.layers import Gate, Layer, array, chain, layer_of
-from ccsweep.engine.layout import GATED, INPUT_SPARSE, TWO_SIDED, Layout
-from ccsweep.engine.plan import Plan, limit
+from ccsweep.engine.layers import Layer, chain, layer_of
+from ccsweep.engine.layout import Layout
+from ccsweep.engine.plan import Plan
 from ccsweep.engine.tune import Tuner
 from ccsweep.errors import UserError
 from ccsweep.estimator import ESTIMATORS
+from ccsweep.estimator.cost import GATED, INPUT_SPARSE, TWO_SIDED, LayerCost, limit
 from ccsweep.estimator.factors import Factors
 from ccsweep.estimator.layer import LayerData
 from ccsweep.estimator.thresholds import energy_thresholds
@@ -221,12 +222,12 @@ def _with_gate(
     return layer
 
 
-def _promising(layer: Layer, x: Tensor) -> list[Gate]:
+def _promising(layer: Layer, x: Tensor) -> list[Factors]:
     """Gates worth trying on inputs x, those first whose theoretical limit is the highest."""
     data = LayerData(torch.from_numpy(layer.weight).T, torch.from_numpy(layer.bias), lambda: x)
     density = float((x != 0).double().mean())
     shape = layer.inputs, layer.units
-    bound = PROMISE * limit(INPUT_SPARSE, *shape, None, density, 1.0)
+    bound = PROMISE * limit(INPUT_SPARSE, LayerCost(*shape), density)
     ranks = [round(cost * layer.inputs * layer.units / sum(shape)) for cost in COSTS]
     ranks = sorted({rank for rank in ranks if 1 <= rank <= min(*shape, len(x))})
     if not ranks:
@@ -242,9 +243,10 @@ def _promising(layer: Layer, x: Tensor) -> list[Gate]:
             if loss > 0:
                 shift = shift - energy_thresholds(scores, data.preactivation, loss)
             on = float((scores + (shift - factors.shift) > 0).double().mean())
-            reached = max(limit(way, *shape, rank, density, on) for way in (GATED, TWO_SIDED))
+            cost = LayerCost(*shape, rank, on)
+            reached = max(limit(way, cost, density) for way in (GATED, TWO_SIDED))
             if reached > bound:
-                gates.append((reached, Gate(array(factors.u), array(factors.v), array(shift))))
+                gates.append((reached, factors._replace(shift=shift)))
     return [gate for _, gate in sorted(gates, key=lambda one: -one[0])]
 
 

@@ -12,9 +12,10 @@ from numba.core import event
 from torch import Tensor
 
 from ccsweep.engine.layers import Array
-from ccsweep.engine.layout import DENSE, GATED, TWO_SIDED, Dense, Layout
+from ccsweep.engine.layout import Dense, Layout
 from ccsweep.engine.plan import Plan
 from ccsweep.errors import UserError
+from ccsweep.estimator.cost import DENSE, GATED, TWO_SIDED
 from ccsweep.kernels import float32
 from ccsweep.kernels.compiling import Announce
 from ccsweep.kernels.table import LAYER

@@ -4,34 +4,25 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ccsweep.errors import UserError
+from ccsweep.estimator.factors import Factors
 from ccsweep.network import ConditionalMLP
 
 Array = np.ndarray
 
 
-class Gate(NamedTuple):
-    """An activation estimator: unit j is computed where ``(x @ u @ v + bias + shift)[j] > 0``."""
-
-    u: Array
-    """(in_features, rank)"""
-    v: Array
-    """(rank, units)"""
-    shift: Array
-    """(units,)"""
-
-
 class Layer(NamedTuple):
-    """One layer, all arrays float32: ``relu(x @ weight.T + bias)``, without ReLU where it is the last."""
+    """One layer, all of it float32: ``relu(x @ weight.T + bias)``, without ReLU where it is the last."""
 
     weight: Array
     """(units, in_features), as in ``nn.Linear``."""
     bias: Array
     """(units,)"""
     relu: bool
-    gate: Gate | None = None
+    gate: Factors | None = None
 
     @property
     def inputs(self) -> int:
@@ -55,7 +46,8 @@ class Layer(NamedTuple):
         """The gate, bool (batch, units), or None without one."""
         if self.gate is None:
             return None
-        return x @ self.gate.u @ self.gate.v + (self.bias + self.gate.shift) > 0
+        on: Array = self.gate.gate(torch.from_numpy(x), torch.from_numpy(self.bias)).numpy()
+        return on
 
 
 def layers_of(network: ConditionalMLP) -> list[Layer]:
@@ -66,12 +58,12 @@ def layers_of(network: ConditionalMLP) -> list[Layer]:
     """
     layers = []
     for number, linear in enumerate(network.hidden, 1):
-        gate = Gate(*map(array, linear.factors)) if linear.gated else None
+        gate = Factors(*(part.float().cpu() for part in linear.factors)) if linear.gated else None
         layers.append(layer_of(linear, f"layer {number}", relu=True, gate=gate))
     return [*layers, layer_of(network.output, "the output layer", relu=False)]
 
 
-def layer_of(linear: nn.Linear, name: str, relu: bool, gate: Gate | None = None) -> Layer:
+def layer_of(linear: nn.Linear, name: str, relu: bool, gate: Factors | None = None) -> Layer:
     """One layer, checked: where a weight is not finite, leaving out a zero input changes the answer.
 
     Raises:
@@ -79,10 +71,11 @@ def layer_of(linear: nn.Linear, name: str, relu: bool, gate: Gate | None = None)
     """
     bias = np.zeros(linear.out_features, np.float32) if linear.bias is None else array(linear.bias)
     layer = Layer(array(linear.weight), bias, relu, gate)
-    held = [layer.weight, layer.bias, *(gate[:2] if gate else ())]
-    # A shift may be infinite: such a unit is always, or never, computed.
-    broken = gate is not None and bool(np.isnan(gate.shift).any())
-    if broken or not all(np.isfinite(part).all() for part in held):
+    finite = bool(np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all())
+    if gate is not None:
+        # A shift may be infinite: such a unit is always, or never, computed.
+        finite &= bool(gate.u.isfinite().all() and gate.v.isfinite().all() and not gate.shift.isnan().any())
+    if not finite:
         raise UserError(f"{name} ({layer.inputs}x{layer.units}) holds NaN or infinity: nothing to compile")
     return layer
 

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ccsweep.engine.layers import Array, Gate, Layer
+from ccsweep.engine.layers import Array, Layer
+from ccsweep.estimator.cost import INPUT_SPARSE, WAYS
+from ccsweep.estimator.factors import Factors
 from ccsweep.kernels.float32 import TILE
 from ccsweep.kernels.simd import LANES
 from ccsweep.kernels.table import LAYER
 
-DENSE, INPUT_SPARSE, GATED, TWO_SIDED = WAYS = ("dense", "input-sparse", "gated", "two-sided")
 # Weights that all samples go through together: as much as stays in the cache meanwhile.
 BLOCK_BYTES = 4 * 2**20
 
@@ -42,7 +43,7 @@ class Layout:
         for k, layer in enumerate(layers):
             rows = self._keep(k, "units", layer.weight, _vectors(layer.inputs))
             bias = self._keep(k, "bias", layer.bias[None], _spaced(layer.units))
-            gate = None if layer.gate is None else Gate(*map(np.copy, layer.gate))
+            gate = None if layer.gate is None else Factors(*(part.clone() for part in layer.gate))
             self.layers.append(Layer(rows[:, : layer.inputs], bias[0, : layer.units], layer.relu, gate))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -82,17 +83,17 @@ class Layout:
         """The estimator's first factor, (in_features, rank in whole vectors)."""
         gate = self.layers[k].gate
         assert gate is not None, "only layers with an estimator run gated"
-        return self._keep(k, "u", gate.u, _vectors(gate.u.shape[1]))
+        return self._keep(k, "u", gate.u.numpy(), _vectors(gate.u.shape[1]))
 
     def _gate(self, k: int, row: np.void) -> None:
         layer = self.layers[k]
         gate, u = layer.gate, self.u(k)
         assert gate is not None
         rank = gate.u.shape[1]
-        v = self._keep(k, "v", gate.v, _spaced(layer.units))
+        v = self._keep(k, "v", gate.v.numpy(), _spaced(layer.units))
         # Units that only fill up the last vector are never on.
         bias = self._keep(
-            k, "gate bias", (layer.bias + gate.shift)[None], _spaced(layer.units), filled_with=-np.inf
+            k, "gate bias", (layer.bias + gate.shift.numpy())[None], _spaced(layer.units), filled_with=-np.inf
         )
         row["u"], row["v"], row["gate_bias"] = _address(u), _address(v), _address(bias)
         row["rank"], row["gate_stride"] = rank, _spaced(layer.units)

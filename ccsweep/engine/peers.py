@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ccsweep.engine.compiled import Compiled
 from ccsweep.engine.layers import Layer
-from ccsweep.engine.layout import INPUT_SPARSE, Layout
+from ccsweep.engine.layout import Layout
+from ccsweep.estimator.cost import INPUT_SPARSE
 
 Run = Callable[[Tensor], object]
 """From inputs (batch, in_features), float32 on the CPU, to logits."""

@@ -10,8 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ccsweep.engine.layout import DENSE, GATED, INPUT_SPARSE
 from ccsweep.errors import UserError
+from ccsweep.estimator.cost import DENSE, LayerCost, limit, products
 from ccsweep.files import write_text
 
 
@@ -39,7 +39,8 @@ class LayerPlan:
     @property
     def limit(self) -> float:
         """Theoretical speed-up: dense work over what the way computes."""
-        return limit(self.way, self.inputs, self.units, self.rank, self.input_density, self.unit_density)
+        layer = LayerCost(self.inputs, self.units, self.rank, self.unit_density)
+        return limit(self.way, layer, self.input_density)
 
     @property
     def speedup(self) -> float | None:
@@ -51,31 +52,6 @@ class LayerPlan:
         if not {DENSE, self.way} <= self.microseconds.keys():
             return None
         return self.microseconds[DENSE] / self.microseconds[self.way]
-
-
-def products(way: str, input_density: float, unit_density: float) -> float:
-    """Share of a layer's products that a way computes."""
-    if way == DENSE:
-        return 1.0
-    if way == INPUT_SPARSE:
-        return input_density
-    return unit_density if way == GATED else unit_density * input_density
-
-
-def limit(
-    way: str, inputs: int, units: int, rank: int | None, input_density: float, unit_density: float
-) -> float:
-    """Dense work over a way's work; the estimator's first factor sees the non-zero inputs alone.
-
-    Returns:
-        ``1 / (alpha + rank (input_density * inputs + units) / (inputs * units))``, alpha being the share
-        of products; without an estimator in use ``1 / alpha``.
-    """
-    work = products(way, input_density, unit_density)
-    if way not in (DENSE, INPUT_SPARSE):
-        work += (rank or 0) * (input_density * inputs + units) / (inputs * units)
-    # Not even one product: one is the least that a table should divide by.
-    return 1 / max(work, 1 / (inputs * units))
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from ccsweep.engine.compiled import Compiled, warm_up
-from ccsweep.engine.layers import Gate, Layer, layers_of
-from ccsweep.engine.layout import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, Layout
+from ccsweep.engine.layers import Layer, layers_of
+from ccsweep.engine.layout import Layout
 from ccsweep.engine.plan import LayerPlan, Plan
+from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
+from ccsweep.estimator.factors import Factors
 from ccsweep.network import ConditionalMLP
 
 Ways = Sequence[str]
@@ -40,10 +42,10 @@ def save(path: Path, network: ConditionalMLP, ways: Mapping[int, Ways]) -> None:
     """Write a network and its ways, by the batch size that they are fast at."""
     layers = [
         {
-            "weight": _tensor(weight),
-            "bias": _tensor(bias),
+            "weight": torch.from_numpy(weight),
+            "bias": torch.from_numpy(bias),
             "relu": relu,
-            "gate": gate and [*map(_tensor, gate)],
+            "gate": gate and list(gate),
         }
         for weight, bias, relu, gate in layers_of(network)
     ]
@@ -85,9 +87,4 @@ _load_pyfunc = load  # the name that MLflow calls
 
 
 def _layer(weight: Tensor, bias: Tensor, relu: bool, gate: list[Tensor] | None) -> Layer:
-    found = None if gate is None else Gate(*(part.numpy() for part in gate))
-    return Layer(weight.numpy(), bias.numpy(), relu, found)
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array)
+    return Layer(weight.numpy(), bias.numpy(), relu, None if gate is None else Factors(*gate))

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+DENSE, INPUT_SPARSE, GATED, TWO_SIDED = WAYS = ("dense", "input-sparse", "gated", "two-sided")
+"""Ways to run a layer: leaving out nothing, zero inputs, units that the gate turns off, or both."""
+
 
 class LayerCost(NamedTuple):
     """What the operation count needs to know of one layer."""
@@ -12,6 +15,7 @@ class LayerCost(NamedTuple):
     rank: int | None = None
     """None: no estimator, every unit is computed."""
     density: float = 1.0
+    """Share of units computed."""
     refresh: float = 0.0
     """Operations of one refresh; see ``LowRank.operations``."""
 
@@ -57,24 +61,47 @@ def theoretical_speedup(layers: Sequence[LayerCost], batch: int = 1, refreshes: 
     return dense / conditional
 
 
-def speedup_limit(layers: Sequence[LayerCost], inputs: Sequence[float]) -> float:
-    """Theoretical speed-up if each layer ran in the cheapest of the engine's four ways.
+def products(way: str, input_density: float, unit_density: float) -> float:
+    """Share of a layer's dense products that a way computes, the estimator's own not counted."""
+    inputs = input_density if way in (INPUT_SPARSE, TWO_SIDED) else 1.0
+    return inputs * (unit_density if way in (GATED, TWO_SIDED) else 1.0)
 
-    Per layer the share of the dense products that is left: 1 (dense), the density d' of its inputs
-    (input-sparse), density + rank cost (gated), or density * d' + rank cost (two-sided), with rank cost
-    ``r (d' d + h) / (d h)``.
+
+def work(way: str, layer: LayerCost, input_density: float) -> float:
+    """Work of a way over the dense layer's; the estimator's first factor sees the non-zero inputs alone.
+
+    Args:
+        way: one of ``WAYS``.
+        layer: its rank and density only count where the way has a gate.
+        input_density: share of inputs that are not zero, d'.
+
+    Returns:
+        ``alpha + r (d' d + h) / (d h)``, alpha being the share of products; without an estimator ``alpha``.
+    """
+    d, h = layer.inputs, layer.units
+    estimate = (layer.rank or 0) * (input_density * d + h) / (d * h) if way in (GATED, TWO_SIDED) else 0.0
+    return products(way, input_density, layer.density) + estimate
+
+
+def limit(way: str, layer: LayerCost, input_density: float) -> float:
+    """Theoretical speed-up of a way over the dense layer; arguments as of :func:`work`."""
+    # Not even one product: one is the least that a table should divide by.
+    return 1 / max(work(way, layer, input_density), 1 / (layer.inputs * layer.units))
+
+
+def speedup_limit(layers: Sequence[LayerCost], inputs: Sequence[float]) -> float:
+    """Theoretical speed-up if each layer ran in the cheapest of the four ways.
 
     Args:
         layers: all layers of the network, the output layer included.
         inputs: share of non-zero inputs, one per layer.
     """
-    left = 0.0
-    for layer, nonzero in zip(layers, inputs, strict=True):
-        d, h, share = layer.inputs, layer.units, min(1.0, nonzero)
-        if layer.rank is not None:
-            share = min(share, layer.density * nonzero + layer.rank * (nonzero * d + h) / (d * h))
-        left += d * h * share
-    return sum(layer.inputs * layer.units for layer in layers) / left if left else 1.0
+    dense = left = 0.0
+    for layer, input_density in zip(layers, inputs, strict=True):
+        ways = WAYS[:2] if layer.rank is None else WAYS
+        dense += layer.inputs * layer.units
+        left += layer.inputs * layer.units * min(work(way, layer, input_density) for way in ways)
+    return dense / left if left else 1.0
 
 
 def _dense(layer: LayerCost, batch: int) -> float:

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ccsweep.engine.layout import DENSE, GATED, INPUT_SPARSE
-from ccsweep.engine.plan import LayerPlan, Plan, limit, products
+from ccsweep.engine.plan import LayerPlan, Plan
+from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, LayerCost, limit, products
 from ccsweep.report.canvas import Curve, describe, legend, logarithmic, new_figure, plot, save, say, style
 from ccsweep.report.table import heading
 
@@ -132,9 +132,8 @@ def _draw_ranks(axes: Axes, plan: Plan) -> None:
             continue
         speedup, way = max(estimated)
         ranks = np.geomspace(1, min(layer.inputs, layer.units), 60)
-        shape = layer.inputs, layer.units
-        densities = layer.input_density, layer.unit_density
-        line = [(rank, limit(way, *shape, rank, *densities)) for rank in ranks]
+        costs = [(rank, LayerCost(layer.inputs, layer.units, rank, layer.unit_density)) for rank in ranks]
+        line = [(rank, limit(way, cost, layer.input_density)) for rank, cost in costs]
         plot(axes, line, color=style(i)["color"])
         plot(axes, [(layer.rank, speedup)], **style(i), **_POINT)
     if not axes.lines:
@@ -153,8 +152,8 @@ def _points(layer: LayerPlan) -> list[tuple[str, float, float]]:
 
 def _limits(layer: LayerPlan, shares: np.ndarray) -> Curve:
     """Theoretical speed-up of a layer with its estimator, by the share of products computed."""
-    shape = layer.inputs, layer.units
-    return [(x, limit(GATED, *shape, layer.rank, layer.input_density, x)) for x in shares]
+    costs = [(share, LayerCost(layer.inputs, layer.units, layer.rank, share)) for share in shares]
+    return [(share, limit(GATED, cost, layer.input_density)) for share, cost in costs]
 
 
 def _threads(plan: Plan) -> str:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ccsweep.engine.layers import Gate, Layer
+from ccsweep.engine.layers import Layer
+from ccsweep.estimator.factors import Factors
 from ccsweep.estimator.fit import EstimatorSettings
 from ccsweep.network import ConditionalMLP
 
@@ -21,7 +22,8 @@ def draw(sizes: list[int], rank: int, seed: int) -> list[Layer]:
     layers = []
     for k, (inputs, units) in enumerate(pairwise(sizes)):
         hidden = k < len(sizes) - 2
-        gate = Gate(whole(inputs, rank), whole(rank, units), whole(units)) if hidden else None
+        factors = whole(inputs, rank), whole(rank, units), whole(units)
+        gate = Factors(*map(torch.from_numpy, factors)) if hidden else None
         layers.append(Layer(whole(units, inputs), whole(units), hidden, gate))
     return layers
 

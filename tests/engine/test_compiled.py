@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from ccsweep.engine.compiled import Compiled
 from ccsweep.engine.layers import Layer, layers_of
-from ccsweep.engine.layout import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, WAYS, Layout
+from ccsweep.engine.layout import Layout
 from ccsweep.errors import UserError
+from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, WAYS
 from tests.engine.conftest import draw
 
 SIZES = st.sampled_from([1, 2, 15, 16, 17, 33, 130, 300])
@@ -25,7 +26,13 @@ def reference(layers: list[Layer], ways: tuple[str, ...], x: np.ndarray) -> np.n
     """Every product computed in float64, then the gates of those layers whose way has one."""
     x = x.astype(np.float64)
     for layer, way in zip(layers, ways, strict=True):
-        x = layer(x, gated=way in (GATED, TWO_SIDED))
+        out = x @ layer.weight.T + layer.bias
+        if layer.relu:
+            out = np.maximum(out, 0)
+        if way in (GATED, TWO_SIDED):
+            u, v, shift = (part.double().numpy() for part in layer.gate)
+            out = np.where(x @ u @ v + layer.bias + shift > 0, out, 0)
+        x = out
     return x
 
 
@@ -64,7 +71,7 @@ def test_every_way_gives_the_reference(sizes, rank, batch, density, threads, see
 @pytest.mark.parametrize("way", [GATED, TWO_SIDED])
 def test_gates_that_are_always_open_or_shut(way, shift):
     layers = draw([50, 40, 3], rank=4, seed=0)
-    always = layers[0]._replace(gate=layers[0].gate._replace(shift=np.full(40, shift, np.float32)))
+    always = layers[0]._replace(gate=layers[0].gate._replace(shift=torch.full((40,), shift)))
     x = inputs(20, 50, 0.5, 0)
     found = Compiled(Layout([always, layers[1]]), (way, INPUT_SPARSE))(torch.from_numpy(x))
     hidden = layers[0](x, gated=False) * (shift > 0)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ccsweep.engine.layout import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
 from ccsweep.engine.plan import LayerPlan, Plan
 from ccsweep.errors import UserError
+from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
 
 
 def layer(way: str, rank: int | None = 50) -> LayerPlan:

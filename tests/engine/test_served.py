@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ccsweep.engine import served, tune
-from ccsweep.engine.layout import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
+from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
 from ccsweep.network import ConditionalMLP
 
 WAYS = {1: [TWO_SIDED, GATED, INPUT_SPARSE], 256: [GATED, TWO_SIDED, DENSE]}

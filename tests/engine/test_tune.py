@@ -8,8 +8,8 @@ import torch
 
 from ccsweep import engine
 from ccsweep.engine import tune
-from ccsweep.engine.layout import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
 from ccsweep.errors import UserError
+from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,19 @@
 import pytest
 
 from ccsweep.estimator import ESTIMATORS
-from ccsweep.estimator.cost import LayerCost, speedup_limit, svd_operations, theoretical_speedup
+from ccsweep.estimator.cost import (
+    DENSE,
+    GATED,
+    INPUT_SPARSE,
+    TWO_SIDED,
+    LayerCost,
+    limit,
+    products,
+    speedup_limit,
+    svd_operations,
+    theoretical_speedup,
+    work,
+)
 
 SVHN = [1024, 1500, 700, 400, 200]
 
@@ -64,3 +76,28 @@ def test_svd_operations_do_not_depend_on_which_side_is_longer() -> None:
 )
 def test_the_limit_takes_the_cheapest_way_of_each_layer(layers, inputs, limit):
     assert speedup_limit(layers, inputs) == pytest.approx(limit)
+
+
+# 1000x500, rank 50: a fifth of the inputs are not zero, a tenth of the units are computed.
+# The estimator: 50 (0.2 * 1000 + 500) / (1000 * 500) = 0.07 of the dense work.
+@pytest.mark.parametrize(
+    ("way", "share", "left"),
+    [(DENSE, 1.0, 1.0), (INPUT_SPARSE, 0.2, 0.2), (GATED, 0.1, 0.17), (TWO_SIDED, 0.02, 0.09)],
+)
+def test_what_a_way_leaves_to_do(way, share, left):
+    layer = LayerCost(1000, 500, 50, 0.1)
+    assert products(way, 0.2, 0.1) == pytest.approx(share)
+    assert work(way, layer, 0.2) == pytest.approx(left)
+    assert limit(way, layer, 0.2) == pytest.approx(1 / left)
+    assert work(way, layer._replace(rank=None), 0.2) == pytest.approx(share)
+
+
+def test_nothing_left_to_compute_is_a_finite_limit():
+    assert limit(INPUT_SPARSE, LayerCost(1000, 500), 0.0) == 500_000
+    assert limit(TWO_SIDED, LayerCost(20, 5), 0.0) == 100
+    assert speedup_limit([LayerCost(20, 5)], [0.0]) == 1.0
+
+
+def test_the_limit_of_a_network_needs_a_density_for_each_layer():
+    with pytest.raises(ValueError, match="shorter"):
+        speedup_limit([LayerCost(4, 4), LayerCost(4, 2)], [1.0])

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from ccsweep.engine.benchmark import EAGER, ENGINE, Comparison, Timing
-from ccsweep.engine.layout import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
 from ccsweep.engine.plan import LayerPlan, Plan
+from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
 from ccsweep.report.speedups import draw, show
 from tests.report.test_figures import BLUE, VERMILLION, has
 from tests.report.test_table import REPORT
