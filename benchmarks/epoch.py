@@ -24,9 +24,10 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.nn import functional as F
 
-import ccsweep.app  # noqa: F401  registers the schema
 from ccsweep import data
-from ccsweep.config.check import check, root
+from ccsweep.config.check import check
+from ccsweep.config.places import root
+from ccsweep.config.register import register
 from ccsweep.config.schema import Config
 from ccsweep.data.dataset import Dataset
 from ccsweep.tracking.run import Run
@@ -114,6 +115,7 @@ def main() -> None:
     epochs = next((a.partition("=")[2] for a in arguments if a.startswith("epochs=")), "10")
     overrides = ["+experiment=mnist", "ranks=control", f"training.epochs={epochs}"]
     overrides += [a for a in arguments if not a.startswith("epochs=")]
+    register()
     with initialize_config_dir(str(root() / "conf"), version_base="1.3"):
         config = check(compose("config", overrides=overrides))
     dataset = data.load(config.data.name, directory=config.data.dir, verify=config.data.verify)

@@ -14,9 +14,10 @@ import time
 import torch
 from hydra import compose, initialize_config_dir
 
-import ccsweep.app  # noqa: F401  registers the schema
 from ccsweep import data
-from ccsweep.config.check import check, root
+from ccsweep.config.check import check
+from ccsweep.config.places import root
+from ccsweep.config.register import register
 from ccsweep.network import ConditionalMLP
 from ccsweep.training.fit import build_network, calibration_images
 
@@ -34,6 +35,7 @@ WAYS = [
 
 def main() -> None:
     """Build a network for each way, take turns, print the table."""
+    register()
     networks: list[ConditionalMLP] = []
     images = torch.empty(0)
     for name, method, *more in WAYS:

@@ -25,8 +25,8 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-import ccsweep.app  # noqa: F401  registers the schema and the resolvers
-from ccsweep.config.check import root
+from ccsweep.config.places import root
+from ccsweep.config.register import register
 
 QUIET = ["hydra.sweep.dir=out", "hydra/job_logging=none", "hydra/hydra_logging=none"]
 AIM = [
@@ -124,6 +124,7 @@ class _silence:  # noqa: N801
 def main() -> None:
     """Run what the command line names."""
     here = str(Path(__file__).resolve().parent.parent)
+    register()
     os.environ["PYTHONPATH"] = here  # workers import the tasks above
     if sys.argv[1:2] == ["busy"]:
         busy(count=int((sys.argv[2:] or ["60"])[0]), workers=2)

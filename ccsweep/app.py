@@ -8,10 +8,8 @@ import contextlib
 import io
 import logging
 import os
-import secrets
 import sys
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,25 +17,20 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ccsweep import interrupt
-from ccsweep.config.check import check, register, root
+from ccsweep.config.check import check
 from ccsweep.config.explain import explain
+from ccsweep.config.places import root
+from ccsweep.config.register import register
 from ccsweep.errors import UserError
 from ccsweep.tasks import task
-from ccsweep.tracking.mask import mask
-
-
-def _unique() -> str:
-    """A folder name that sorts by time and that no other run of the same second shares."""
-    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
-
+from ccsweep.tracking.mask import mask, mask_log_records
 
 # At import, so that a worker that a launcher starts in another process has them too.
 register()
-OmegaConf.register_new_resolver("ccsweep.unique", _unique, use_cache=True, replace=True)
 
 
 def run_task(cfg: DictConfig) -> dict[str, Any]:
@@ -57,7 +50,7 @@ def run_task(cfg: DictConfig) -> dict[str, Any]:
 
 def main() -> None:
     """Console entry point: ``ccsweep`` and ``python -m ccsweep``."""
-    _mask_passwords()
+    mask_log_records()
     sys.argv[1:] = map(_quoted, sys.argv[1:])
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints errors its own way and over several lines; so it hands them on instead.
@@ -85,18 +78,6 @@ def _quoted(argument: str) -> str:
     key, _, value = argument.partition("=")
     plain = key == "pick" and value[:1] not in ("'", '"')
     return f"{key}='{value}'" if plain and any(sign in value for sign in "<>") else argument
-
-
-def _mask_passwords() -> None:
-    """Mask every log record of the process: Hydra's launcher logs the overrides of each job."""
-    make = logging.getLogRecordFactory()
-
-    def masked(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        record = make(*args, **kwargs)
-        record.msg, record.args = mask(record.getMessage()), ()
-        return record
-
-    logging.setLogRecordFactory(masked)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from ccsweep.config.register import register
+
+register()
 settings.register_profile("ccsweep", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("ccsweep")
 

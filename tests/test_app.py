@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ccsweep.config.check import root
+from ccsweep.config.places import root
 from tests.conftest import ROOT, User
 
 HEAVY = ("torch", "pytorch_lightning", "mlflow", "sklearn", "matplotlib")
@@ -59,12 +59,6 @@ def test_a_folder_that_cannot_be_written_is_one_line(user: User) -> None:
         "ccsweep: /proc/nowhere: No such file or directory; choose another place, "
         "or see the traceback with HYDRA_FULL_ERROR=1"
     ]
-
-
-def test_two_runs_of_one_second_do_not_share_a_folder() -> None:
-    from ccsweep.app import _unique
-
-    assert len({_unique() for _ in range(50)}) == 50
 
 
 def test_a_wheel_carries_its_configs_and_runs_from_any_folder(user: User, tmp_path: Path) -> None:

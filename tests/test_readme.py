@@ -7,8 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-import ccsweep.app  # noqa: F401  registers the schema and the resolver
-from ccsweep.config.check import check, root
+from ccsweep.config.check import check
+from ccsweep.config.places import root
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()

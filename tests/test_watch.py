@@ -6,7 +6,8 @@ from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 
 from ccsweep import data, watch
-from ccsweep.config.check import check, register, root
+from ccsweep.config.check import check
+from ccsweep.config.places import root
 from ccsweep.config.schema import Config
 from ccsweep.errors import Pruned
 from ccsweep.tracking import Run
@@ -14,7 +15,6 @@ from ccsweep.training.fit import Job
 
 
 def config(*overrides: str) -> Config:
-    register()
     with initialize_config_dir(str(root() / "conf"), version_base="1.3"):
         return check(compose("config", overrides=["training.epochs=3", *overrides]))
 

@@ -8,12 +8,12 @@ values and at what the groups mean together, before any data is read. Every comp
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from ccsweep.config.keys import did_you_mean, unknown_key
+from ccsweep.config.places import ADDED_GROUPS, groups
 from ccsweep.config.schema import ArchitectureConfig, Config, DataConfig, SweepConfig, TrainingConfig
 from ccsweep.data import check as check_data
 from ccsweep.errors import UserError
@@ -23,42 +23,6 @@ OF_STUDIES = ("sweep_status", "export")  # tasks about a study: neither data nor
 _OPEN = tuple(f"sweep.{name}" for name in ("space", "conditions", "objectives", "slurm", "paper"))
 PRUNED_BY = ("validation/error", "validation/loss")  # what training tells of an epoch; less is better
 SAMPLERS = ("tpe", "nsgaii", "gp", "random", "grid")
-ADDED_GROUPS = ("experiment", "sweeps")  # not in the defaults list: chosen with a plus
-
-
-def root() -> Path:
-    """The folder that holds ``conf/`` and ``sweeps/``: the package in a wheel, else the checkout."""
-    package = Path(__file__).resolve().parents[1]
-    return package if (package / "conf").is_dir() else package.parent
-
-
-def groups() -> dict[str, list[str]]:
-    """Config groups and their options, read from ``conf/`` and ``sweeps/``."""
-    folders = [p for p in (root() / "conf").iterdir() if p.is_dir() and p.name != "hydra"]
-    folders.append(root() / "sweeps")
-    return {f.name: sorted(p.stem for p in f.glob("*.yaml")) for f in sorted(folders)}
-
-
-def register() -> None:
-    """Hand Hydra what does not lie in ``conf/``: the schema, and each file of ``sweeps/``.
-
-    The folder that holds ``sweeps/`` cannot be a search path: Hydra would walk all of it for groups.
-    """
-    from hydra.core.config_store import ConfigStore
-
-    store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
-    OmegaConf.register_new_resolver("ccsweep.sweep_dir", _sweep_dir, replace=True)
-    for path in sorted((root() / "sweeps").glob("*.yaml")):
-        node = OmegaConf.load(path)
-        store.store(group="sweeps", name=path.stem, node=node, package="_global_", provider=str(path))
-
-
-def _sweep_dir(name: str | None, otherwise: str) -> str:
-    """Where ``-m`` puts a study: by its name, if it has one."""
-    from ccsweep.study.folder import named
-
-    return otherwise if name is None else str(named(str(name)))
 
 
 def known_keys(schema: type = Config, prefix: str = "") -> list[str]:

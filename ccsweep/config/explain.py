@@ -4,8 +4,9 @@ import re
 
 from hydra.errors import MissingConfigException, OverrideParseException
 
-from ccsweep.config.check import ADDED_GROUPS, groups, known_keys
+from ccsweep.config.check import known_keys
 from ccsweep.config.keys import did_you_mean, unknown_key
+from ccsweep.config.places import ADDED_GROUPS, groups
 
 
 def explain(error: Exception) -> str:

@@ -31,18 +31,16 @@ whole or not at all.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ccsweep.config.places import STUDIES, named
 from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
 from ccsweep.files import write_text
-
-SWEEPS = Path("outputs") / "sweeps"
 
 
 class _File:
@@ -131,11 +129,6 @@ class StudyFolder:
         return [TrialFolder(path) for path in sorted((self.path / "trials").glob("*"))]
 
 
-def named(name: str) -> StudyFolder:
-    """The folder of the study called ``name``, which may also be a path to it."""
-    return StudyFolder(Path(name).expanduser() if os.sep in name else SWEEPS / name)
-
-
 def study_folder(config: Config) -> StudyFolder:
     """The folder of the study that ``sweep.name`` names.
 
@@ -143,7 +136,7 @@ def study_folder(config: Config) -> StudyFolder:
         UserError: none is named.
     """
     if config.sweep.name is None:
-        known = sorted(p.name for p in SWEEPS.glob("*") if p.is_dir())
-        shown = f"; in {SWEEPS} there are {', '.join(known)}" if known else ""
+        known = sorted(p.name for p in STUDIES.glob("*") if p.is_dir())
+        shown = f"; in {STUDIES} there are {', '.join(known)}" if known else ""
         raise UserError(f"sweep.name=null: expected the name of a study, or its folder{shown}")
-    return named(config.sweep.name)
+    return StudyFolder(named(config.sweep.name))

@@ -7,6 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ccsweep.config.register import register
+from ccsweep.tracking.mask import mask_log_records
+
 
 def forget_pickle() -> None:
     """Remove the file that this process was started from: passwords may be in it."""
@@ -27,9 +30,7 @@ def redirect(path: Path) -> None:
     import faulthandler
 
     faulthandler.enable()
-    from ccsweep.app import _mask_passwords
-
-    _mask_passwords()
+    mask_log_records()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger = logging.getLogger("ccsweep.sweep")  # Hydra sets the root's handlers anew for every job
@@ -61,7 +62,6 @@ def restore_hydra(singletons: dict[Any, Any]) -> None:
     from hydra.core.singleton import Singleton
     from hydra.core.utils import setup_globals
 
-    import ccsweep.app  # noqa: F401  resolvers
-
     setup_globals()
+    register()
     Singleton.set_state(singletons)

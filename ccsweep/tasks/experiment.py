@@ -13,7 +13,8 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from ccsweep.config.check import check, groups, root
+from ccsweep.config.check import check
+from ccsweep.config.places import groups, root
 from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
 

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ccsweep.config.check import groups, root
+from ccsweep.config.places import groups, root
 from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
 from ccsweep.files import write_text

@@ -1,6 +1,8 @@
 """Passwords out of everything that is logged or shown."""
 
+import logging
 import re
+from typing import Any
 
 HIDDEN = "***"
 
@@ -43,3 +45,15 @@ def mask_value(key: str, value: str) -> str:
     '***'
     """
     return HIDDEN if value and _SECRET_KEY.search(key) else mask(value)
+
+
+def mask_log_records() -> None:
+    """Mask every log record of the process: Hydra's launcher logs the overrides of each job."""
+    make = logging.getLogRecordFactory()
+
+    def masked(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        record.msg, record.args = mask(record.getMessage()), ()
+        return record
+
+    logging.setLogRecordFactory(masked)

@@ -6,9 +6,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-import ccsweep.app  # noqa: F401  registers the schema and the resolver
-from ccsweep.config.check import check, groups, known_keys, root
+from ccsweep.config.check import check, known_keys
 from ccsweep.config.explain import explain
+from ccsweep.config.places import groups, root
 from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
 

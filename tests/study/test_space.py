@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution as Choice
 from optuna.distributions import FloatDistribution as Float
 from optuna.distributions import IntDistribution as Int
 
-from ccsweep.config.check import root
+from ccsweep.config.places import root
 from ccsweep.errors import UserError
 from ccsweep.study.space import Params, Space
 

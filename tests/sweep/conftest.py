@@ -15,8 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
-import ccsweep.app  # noqa: F401  registers the schema and the resolvers
-from ccsweep.config.check import root
+from ccsweep.config.places import root
 from ccsweep.study.folder import StudyFolder
 from ccsweep.study.storage import open_study
 from tests.conftest import ROOT

@@ -174,7 +174,7 @@ def begun(sweep: Sweep) -> Sweep:
     from hydra._internal.utils import create_config_search_path
     from hydra.types import RunMode
 
-    from ccsweep.config.check import root
+    from ccsweep.config.places import root
     from ccsweep.sweep import recover
     from ccsweep.sweep.plan import make_plan
     from tests.sweep.conftest import QUIET

@@ -10,8 +10,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-import ccsweep.app  # noqa: F401  registers the schema and the resolvers
-from ccsweep.config.check import root
+from ccsweep.config.places import root
 from ccsweep.errors import UserError
 from ccsweep.study.identity import identity
 from ccsweep.sweep.compose import Composer

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from ccsweep.config.check import root
+from ccsweep.config.places import root
 from ccsweep.errors import UserError
 from tests.sweep.conftest import Sweep
 

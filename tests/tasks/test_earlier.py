@@ -7,9 +7,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-import ccsweep.app  # noqa: F401  registers the schema
 from ccsweep import data
-from ccsweep.config.check import check, root
+from ccsweep.config.check import check
+from ccsweep.config.places import root
 from ccsweep.errors import UserError
 from ccsweep.tasks.earlier import DATA, Earlier, check_can_go_on, require_folder, sole_user
 from ccsweep.training import checkpoint

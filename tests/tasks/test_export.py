@@ -8,7 +8,6 @@ import pytest
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-import ccsweep.app  # noqa: F401  registers the schema and the resolver
 from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
 from ccsweep.tasks.experiment import composed, experiment, settings_in

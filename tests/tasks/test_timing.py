@@ -12,9 +12,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-import ccsweep.app  # noqa: F401  registers the schema
 from ccsweep import data
-from ccsweep.config.check import check, root
+from ccsweep.config.check import check
+from ccsweep.config.places import root
 from ccsweep.config.schema import Config
 from ccsweep.engine import alone, tune
 from ccsweep.engine.benchmark import EAGER, ENGINE

@@ -1,3 +1,4 @@
+import logging
 import string
 import time
 
@@ -5,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ccsweep.tracking.mask import mask, mask_value
+from ccsweep.tracking.mask import mask, mask_log_records, mask_value
 
 # What passwords are made of that nobody encoded. Beside the marker that tells one from the text
 # around it: @ is left out, or / ? # are, for the two readings of a URI (see the module).
@@ -79,3 +80,13 @@ def test_long_lines_take_no_time(text):
     began = time.perf_counter()
     assert mask(text) == text
     assert time.perf_counter() - began < 5
+
+
+def test_log_records_are_masked_after_their_arguments_are_in(caplog):
+    factory = logging.getLogRecordFactory()
+    try:
+        mask_log_records()
+        logging.getLogger("somebody").warning("cannot reach %s", "redis://ann:s3cret@db")
+    finally:
+        logging.setLogRecordFactory(factory)
+    assert caplog.messages == ["cannot reach redis://ann:***@db"]

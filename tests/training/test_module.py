@@ -6,9 +6,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-import ccsweep.app  # noqa: F401  registers the schema
 from ccsweep import data
-from ccsweep.config.check import check, root
+from ccsweep.config.check import check
+from ccsweep.config.places import root
 from ccsweep.errors import UserError
 from ccsweep.training import checkpoint, posthoc
 from ccsweep.training.fit import Job

@@ -2,8 +2,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-import ccsweep.app  # noqa: F401  registers the schema
-from ccsweep.config.check import check, root
+from ccsweep.config.check import check
+from ccsweep.config.places import root
 from ccsweep.config.schema import TrainingConfig
 from ccsweep.training.schedules import learning_rate, limit_norms, momentum
 
