@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from math import isfinite
-from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -19,7 +18,6 @@ from optuna.trial import FrozenTrial, TrialState
 from ccsweep.config.keys import did_you_mean
 from ccsweep.errors import UserError
 from ccsweep.study.notes import notes
-from ccsweep.study.objectives import GRID
 
 Objectives = Mapping[str, str]
 """Report keys with ``minimize`` or ``maximize``, in the order of a trial's values."""
@@ -37,11 +35,6 @@ _CONDITION = re.compile(r"\s*(?P<key>[\w./]+)\s*(?P<sign><=|>=|<|>)\s*(?P<limit>
 _TRIAL = re.compile(r"\s*trial:(?P<number>\d+)\s*")
 _EXPECTED = "expected knee, trial:17 or a condition such as 'error<=1.6'"
 _STRAIGHT = 1e-9  # a point this little off the plane through the extremes lies on it
-
-
-def objectives_of(definition: Mapping[str, Any]) -> Objectives:
-    """The objectives that a study's ``definition`` names, or those of a grid."""
-    return dict(definition.get("objectives") or GRID)
 
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -37,7 +37,7 @@ def _write_page(plan: Plan, study: "Study") -> list[Path]:
     from ccsweep.report.study import page
 
     try:
-        return page.write(study, plan.folder.path)
+        return page.write(study, plan.folder)
     except Exception as error:  # the trials stand, whatever becomes of a picture
         log.warning("the study's page could not be written: %s", describe(error), exc_info=True)
         return []

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,7 +137,7 @@ class Sweeper:
         from ccsweep.sweep.worker import EXHAUSTED, remaining
 
         exhausted = False
-        with View(asdict(plan.definition), plan.target) as view:
+        with View(plan.objectives, plan.target) as view:
             while True:
                 trials = persistently(lambda: study.get_trials(deepcopy=False))
                 view.update(trials, [m.lease or {"id": m.name} for m in crew.members], time.time())

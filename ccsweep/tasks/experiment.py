@@ -8,7 +8,6 @@ config that the trial really ran with, not from the overrides: an override of on
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
@@ -17,6 +16,7 @@ from ccsweep.config.check import check
 from ccsweep.config.places import groups, root
 from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
+from ccsweep.study.folder import TrialFolder
 
 _NOT_THE_RUNS = ("sweep", "tracking", "hydra", "seeds", "pick", "to", "test", "training.resume")
 _THE_MACHINES = ("data.dir", "data.verify", "training.device")  # kept where the study itself said so
@@ -80,12 +80,11 @@ def experiment(base: Sequence[str], own: Sequence[str], ran: Config | None) -> E
     return found
 
 
-def settings_in(folder: Path) -> Config | None:
+def settings_in(folder: TrialFolder) -> Config | None:
     """The settings that a run wrote into its folder; None if they are not there."""
-    path = folder / "config.yaml"
-    if not path.is_file():
+    if not folder.settings.is_file():
         return None
-    merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path))
+    merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(folder.settings))
     config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
     return config
 

@@ -10,6 +10,7 @@ from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
 from ccsweep.files import write_text
 from ccsweep.study import front
+from ccsweep.study.notes import notes, study_notes
 from ccsweep.tasks.experiment import experiment, settings_in
 from ccsweep.tasks.sweep_status import drop, existing
 from ccsweep.tracking.mask import mask
@@ -37,12 +38,13 @@ def export(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any]
     """
     drop(folder)
     _, study = existing(config)
-    definition = study.user_attrs.get("definition", {})
-    objectives = front.objectives_of(definition)
+    definition = study_notes(study).definition
+    objectives = definition.aims
     trial = front.pick(study.get_trials(deepcopy=False), config.pick, objectives)
     path = _path(config.to, f"{study.study_name}-trial{trial.number}")
-    ran = settings_in(Path(trial.user_attrs.get("folder", "")))
-    found = experiment(definition.get("base", []), trial.user_attrs.get("overrides", []), ran)
+    known = notes(trial)
+    ran = None if known.place is None else settings_in(known.place)
+    found = experiment(definition.base, known.overrides or [], ran)
     command = command_of(path)
     text = found.text([*_comment(study, trial, objectives, command), *_origin(study, trial, config.pick)])
     if path.exists():
@@ -97,23 +99,19 @@ def _comment(study: "Study", trial: "FrozenTrial", objectives: front.Objectives,
 
 
 def _origin(study: "Study", trial: "FrozenTrial", pick: str) -> list[str]:
-    attrs = study.user_attrs
-    facts = {
-        "run": trial.user_attrs.get("run_id"),
-        "code": attrs.get("commit"),
-        "study": attrs.get("command"),
-    }
-    known = "; ".join(
+    known = study_notes(study)
+    facts = {"run": notes(trial).run_id, "code": known.commit, "study": known.command}
+    origin = "; ".join(
         f"{key}: {mask(' '.join(str(value).split()))}"
         for key, value in facts.items()
-        if value not in (None, "unknown")
+        if value not in (None, "", "unknown")
     )
-    return [f"Written by task=export pick={pick}. {known}".rstrip()]
+    return [f"Written by task=export pick={pick}. {origin}".rstrip()]
 
 
 def _figures(trial: "FrozenTrial", objectives: front.Objectives) -> str:
     """As in ``validation_error 1.39, measured_speedup_batch1 4.8 (n = 10,000 validation images, seed 0)``."""
-    report = trial.user_attrs.get("report", {})
+    report = notes(trial).report
     figures = ", ".join(f"{key} {value:.6g}" for key, value in zip(objectives, trial.values, strict=True))
     asides = []
     if isinstance(n := report.get("samples.validation"), int):

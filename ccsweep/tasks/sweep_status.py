@@ -15,6 +15,7 @@ from rich.console import Console
 from ccsweep.config.schema import Config
 from ccsweep.study import front
 from ccsweep.study.folder import StudyFolder, study_folder
+from ccsweep.study.notes import study_notes
 from ccsweep.study.storage import open_study
 from ccsweep.sweep.lease import SILENCE, Contents, read, runs_here
 from ccsweep.tracking.mask import mask
@@ -42,11 +43,9 @@ def sweep_status(config: Config, folder: Path, overrides: list[str]) -> dict[str
 
     drop(folder)
     place, study = existing(config)
-    trials, attrs = study.get_trials(deepcopy=False), study.user_attrs
+    trials, known = study.get_trials(deepcopy=False), study_notes(study)
     workers = at_work(place)
-    now = standing(
-        trials, front.objectives_of(attrs.get("definition", {})), attrs.get("n_trials"), len(workers)
-    )
+    now = standing(trials, known.definition.aims, known.n_trials, len(workers))
     best = front.pareto(now.complete, now.objectives)
     console = Console(highlight=False)
     width, height = (console.size.width, _HEIGHT) if console.is_terminal else (_WIDTH, _HEIGHT)
@@ -58,14 +57,14 @@ def sweep_status(config: Config, folder: Path, overrides: list[str]) -> dict[str
     console.print(render(now, width, height, running=bool(workers)), soft_wrap=True)
     for trial in now.failed:
         say(f"trial {trial.number} failed: {cause_of(trial)}")
-    target = attrs.get("n_trials")
-    is_grid = attrs.get("definition", {}).get("sampler") == "grid"  # where a point may stand twice
+    target = known.n_trials
+    is_grid = known.definition.is_grid  # where a point may stand twice
     if not workers and now.running:
         say(f"nobody is at work on {len(now.running)} trials that were begun; the command below mends that")
     if workers:
         say(f"at work: {', '.join(str(lease.get('id')) for lease in workers)}")
     elif target is not None and now.done + (len(now.reused) if is_grid else 0) < target:
-        say(f"not running; go on with: {mask(str(attrs.get('command', '')))}")
+        say(f"not running; go on with: {mask(known.command)}")
     say(f"{'folder':8}{place.path.absolute()}" + (f" ({place.page.name})" if place.page.exists() else ""))
     return {
         "task": config.task,

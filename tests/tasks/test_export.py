@@ -83,7 +83,7 @@ def test_what_the_trial_ran_with_wins_over_what_its_overrides_mean_today(here: P
     ran = composed(["training.epochs=2"])
     ran.training.momentum = 0.123  # a file of the configs that has changed since
     (here / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(ran)))
-    assert experiment(["training.epochs=2"], [], settings_in(here)).values == {
+    assert experiment(["training.epochs=2"], [], settings_in(TrialFolder(here))).values == {
         "training.epochs": 2,
         "training.momentum": 0.123,
     }

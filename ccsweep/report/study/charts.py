@@ -26,6 +26,7 @@ from ccsweep.report.study.standing import (
     shortened,
 )
 from ccsweep.study import front
+from ccsweep.study.notes import notes
 from ccsweep.tracking.mask import mask
 
 ENOUGH = 10
@@ -227,21 +228,21 @@ def _hover(trial: FrozenTrial, now: Standing) -> str:
     lines = [f"<b>trial {trial.number}</b>  ranks {escape(ranks_of(trial))}"]
     if trial.values:
         lines += [f"{k} {figure(k, v)}" for k, v in zip(now.objectives, trial.values, strict=True)]
-    if "cause" in trial.user_attrs:
+    known = notes(trial)
+    if known.cause is not None:
         lines.append(escape(cause_of(trial)))
     lines += [escape(text) for text in shortened(settings_of(trial)).split(" ") if text]
     if (seconds := seconds_of(trial)) is not None:
         lines.append(f"took {duration(seconds)}")
-    lines += [
-        f"{key.replace('_id', '')} {trial.user_attrs[key]}" for key in ("run_id",) if key in trial.user_attrs
-    ]
-    if folder := trial.user_attrs.get("folder"):
-        lines.append(escape(mask(str(folder))))
+    if known.run_id is not None:
+        lines.append(f"run {known.run_id}")
+    if known.folder is not None:
+        lines.append(escape(mask(known.folder)))
     return "<br>".join(lines)
 
 
 def _worker(trial: FrozenTrial) -> str:
-    return str(trial.user_attrs.get("worker", "worker unknown"))
+    return notes(trial).worker or "worker unknown"
 
 
 def _axis(trials: Sequence[FrozenTrial], name: str) -> dict[str, Any]:

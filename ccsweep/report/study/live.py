@@ -26,6 +26,8 @@ from ccsweep.report.study.standing import (
     standing,
 )
 from ccsweep.study import front
+from ccsweep.study.front import Objectives
+from ccsweep.study.notes import Kind, notes
 
 _MOST_CAUSES = 3
 
@@ -38,15 +40,13 @@ class View:
     ends gives one line, once; those that had ended before the view began are only counted.
 
     Args:
-        definition: of the study; ``objectives`` is read.
+        objectives: of the study.
         target: how many trials are asked for.
         console: where to, standard output unless given.
     """
 
-    def __init__(
-        self, definition: Mapping[str, Any], target: int | None, console: Console | None = None
-    ) -> None:
-        self._objectives = front.objectives_of(definition)
+    def __init__(self, objectives: Objectives, target: int | None, console: Console | None = None) -> None:
+        self._objectives = objectives
         self._target = target
         self._console = console or Console(highlight=False)
         self._live: Live | None = None
@@ -119,13 +119,13 @@ def line(trial: FrozenTrial, objectives: front.Objectives) -> str:
     words = [f"trial {trial.number}", settings_of(trial) or "no settings of its own"]
     if trial.state == TrialState.COMPLETE:
         words += [f"{k} {figure(k, v)}" for k, v in zip(objectives, trial.values, strict=True)]
-        if "reuses" in trial.user_attrs:
-            return "  ".join([*words, f"as trial {trial.user_attrs['reuses']}, not run again"])
+        if (first := notes(trial).reuses) is not None:
+            return "  ".join([*words, f"as trial {first}, not run again"])
         if not front.is_feasible(trial):
             words.append("breaks a constraint")
     else:
         word = {TrialState.PRUNED: "pruned"}.get(trial.state, "failed")
-        if trial.user_attrs.get("kind") == "stopped":
+        if notes(trial).kind == Kind.STOPPED:
             word = "stopped"
         words.append(f"{word}: {cause_of(trial)}")
     if (seconds := seconds_of(trial)) is not None:

@@ -5,7 +5,7 @@ for documents.
 """
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -30,9 +30,9 @@ from ccsweep.report.study.standing import (
     standing,
 )
 from ccsweep.study import front
+from ccsweep.study.folder import SWEEPS, StudyFolder
+from ccsweep.study.notes import StudyNotes, notes, study_notes
 from ccsweep.tracking.mask import mask
-
-PAGE, PICTURE = "report.html", "front.png"
 
 _OTHERS = ("density", "false_off", "theoretical_speedup_inference")  # shown beside the objectives
 _STYLE = """
@@ -52,7 +52,7 @@ tr.knee td { background: #fff6ef; }
 """
 
 
-def write(study: Study, folder: Path) -> list[Path]:
+def write(study: Study, folder: StudyFolder) -> list[Path]:
     """Write the page, and the picture if a trial is complete; returns their paths.
 
     Args:
@@ -62,33 +62,32 @@ def write(study: Study, folder: Path) -> list[Path]:
     from ccsweep.report.study.picture import draw_front  # matplotlib
 
     trials = study.get_trials(deepcopy=False)
-    attrs = study.user_attrs
-    objectives = front.objectives_of(attrs.get("definition", {}))
-    workers = len({trial.user_attrs.get("worker") for trial in trials if not trial.state.is_finished()})
-    now = standing(trials, objectives, attrs.get("n_trials"), workers)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / PAGE, _html(study, now, attrs, folder))
-    files = [folder / PAGE]
+    known = study_notes(study)
+    workers = len({notes(trial).worker for trial in trials if not trial.state.is_finished()})
+    now = standing(trials, known.definition.aims, known.n_trials, workers)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_text(folder.page, _html(study, now, known, folder))
+    files = [folder.page]
     if front.counted(now.complete):
-        files.append(draw_front(folder / PICTURE, mask(f"{study.study_name}: {_aims(now)}"), now))
+        files.append(draw_front(folder.picture, mask(f"{study.study_name}: {_aims(now)}"), now))
     return files
 
 
 def command_for(study: Study, task: str, pick: str | None = None) -> str:
     """The command of a task about the study, as a person types it in the folder of the outputs."""
-    folder = Path(study.user_attrs.get("folder", study.study_name))
-    named = folder.parts[-3:-1] == ("outputs", "sweeps")
+    folder = StudyFolder(Path(study_notes(study).folder or study.study_name))
+    named = folder.path.parts[-3:-1] == SWEEPS.parts
     words = ["python", "-m", "ccsweep", f"task={task}"]
-    words.append(f"sweep.name={folder.name if named else folder}")
+    words.append(f"sweep.name={folder.name if named else folder.path}")
     if pick is not None:
         words.append(f"pick={pick}")
     line = mask(shlex.join(words))
-    if not (folder / "study.journal").exists() and folder.exists():
+    if not folder.journal.exists() and folder.path.exists():
         line += " sweep.storage=URL"  # which may hold a password, and is kept nowhere
     return line
 
 
-def _html(study: Study, now: Standing, attrs: Mapping[str, Any], folder: Path) -> str:
+def _html(study: Study, now: Standing, known: StudyNotes, folder: StudyFolder) -> str:
     from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
     from ccsweep.report.study import charts
@@ -97,7 +96,7 @@ def _html(study: Study, now: Standing, attrs: Mapping[str, Any], folder: Path) -
     parts = [
         f"<h1>{name}</h1>",
         f"<p>{escape(counts(now))}. {escape(_sentence(pace(now, bool(now.running))))}</p>",
-        _heading(study, now, attrs, folder),
+        _heading(now, known, folder),
         _section("Front" if len(now.objectives) > 1 else "Trials", _FRONT, charts.fronts(now)),
         "<div class=wide>" + _front_table(study, now) + "</div>",
         _section("Growth", _growth_text(now), [charts.growth(now)]),
@@ -146,24 +145,24 @@ def _section(title: str, text: str, drawn: Iterable[Any]) -> str:
     return f"<h2>{escape(title)}</h2>\n<p class=dim>{escape(text)}</p>\n" + "\n".join(shown)
 
 
-def _heading(study: Study, now: Standing, attrs: Mapping[str, Any], folder: Path) -> str:
-    definition = attrs.get("definition", {})
-    space = [f"{key}={text}" for key, text in definition.get("space", {}).items()]
-    only = [f"{key} where {text}" for key, text in definition.get("conditions", {}).items()]
-    journal = folder / "study.journal"
-    facts = {
+def _heading(now: Standing, known: StudyNotes, folder: StudyFolder) -> str:
+    definition = known.definition
+    space = [f"{key}={text}" for key, text in definition.space.items()]
+    only = [f"{key} where {text}" for key, text in definition.conditions.items()]
+    journal = folder.journal
+    facts: dict[str, Sequence[object]] = {
         "objectives": [_aims(now)],
-        "constraints": definition.get("constraints", []),
+        "constraints": definition.constraints,
         "space": [*space, *only],
-        "same for all": [" ".join(definition.get("base", []))],
-        "sampler": [definition.get("sampler") or ""],
-        "pruning": [definition.get("pruning") or ""],
-        "command": [attrs.get("command", "")],
-        "code": [str(attrs.get("commit") or "")],
-        "host": [attrs.get("host", "")],
+        "same for all": [" ".join(definition.base)],
+        "sampler": [definition.sampler],
+        "pruning": [definition.pruning],
+        "command": [known.command],
+        "code": [known.commit],
+        "host": [known.host],
         "when": [_span(now)],
-        "folder": [str(attrs.get("folder", folder))],
-        "MLflow": [f"run {attrs['parent']} in {attrs.get('uri', '')}"] if attrs.get("parent") else [],
+        "folder": [known.folder or folder.path],
+        "MLflow": [f"run {known.parent} in {known.uri}"] if known.parent else [],
         "look closer": [f"optuna-dashboard {shlex.quote(str(journal))}"] if journal.exists() else [],
     }
     coded = {"space", "same for all", "command", "look closer", "folder", "constraints"}
@@ -183,9 +182,7 @@ def _front_table(study: Study, now: Standing) -> str:
         return f"<p class=dim>No trial to choose from{kept}.</p>"
     knee = front.knee(best, now.objectives)
     others = [
-        key
-        for key in _OTHERS
-        if key not in now.objectives and any(key in t.user_attrs.get("report", {}) for t in best)
+        key for key in _OTHERS if key not in now.objectives and any(key in notes(t).report for t in best)
     ]
     heads = [f"{key} {arrow(way)}" for key, way in now.objectives.items()]
     rows = []
@@ -219,7 +216,7 @@ def _failed_table(now: Standing) -> str:
     for kind, trials in kinds.items():
         for trial in trials:
             took = seconds_of(trial)
-            worker = escape(str(trial.user_attrs.get("worker", "")))
+            worker = escape(notes(trial).worker or "")
             ran = "" if took is None else duration(took)
             rows.append(
                 [str(trial.number), kind, escape(cause_of(trial)), _code(settings_of(trial)), worker, ran]
@@ -267,7 +264,7 @@ def _busy(now: Standing) -> str:
     spans: dict[str, list[FrozenTrial]] = {}
     for trial in [*now.complete, *now.pruned, *now.failed, *now.retried, *now.stopped]:
         if trial.datetime_start and trial.datetime_complete:
-            spans.setdefault(str(trial.user_attrs.get("worker", "?")), []).append(trial)
+            spans.setdefault(notes(trial).worker or "?", []).append(trial)
     had = sum(t.duration.total_seconds() for trials in spans.values() for t in trials if t.duration)
     there = sum(_seconds_between(trials) for trials in spans.values())
     text = "A bar is a trial."

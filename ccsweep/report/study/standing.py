@@ -1,4 +1,4 @@
-"""How a study stands: its trials sorted by what became of them, its pace, and trials in words.
+"""How a study stands: what became of its trials, its pace, and trials in words.
 
 What the live table, the page and ``task=sweep_status`` share; pure functions over Optuna's trials.
 """
@@ -10,48 +10,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import fmean
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from ccsweep.study import front
 from ccsweep.study.front import Objectives
+from ccsweep.study.notes import notes
+from ccsweep.study.trials import Sorted, params_of, sort
 from ccsweep.tracking.mask import mask
 
 _LONG = re.compile(r"\d+\.\d{4,}(?:e[+-]?\d+)?")
 _RECENT = 20  # trials that time left is reckoned from: pace changes where a sampler finds larger networks
 
 
-@dataclass(frozen=True)
-class Standing:
-    """Trials by what became of them, each list in the order of their numbers."""
+@dataclass(frozen=True, kw_only=True)
+class Standing(Sorted):
+    """Trials by what became of them, and how fast they come."""
 
     objectives: Objectives
     target: int | None
     """How many trials are asked for; None for a grid whose size is not known here."""
-    complete: list[FrozenTrial]
-    reused: list[FrozenTrial]
-    """Points met again: told the result of the first time, and not counted."""
-    pruned: list[FrozenTrial]
-    failed: list[FrozenTrial]
-    """For good: by their own fault, or by the machine's without another try."""
-    retried: list[FrozenTrial]
-    """Failed by the machine's fault, and tried again as another trial."""
-    stopped: list[FrozenTrial]
-    """By whoever stopped the sweep."""
-    running: list[FrozenTrial]
-    waiting: list[FrozenTrial]
     workers: int
     """At work, at least one."""
     now: datetime
-
-    @property
-    def done(self) -> int:
-        """How many count towards the target."""
-        return len(self.complete) + len(self.pruned) + len(self.failed)
-
-    @property
-    def finished(self) -> list[FrozenTrial]:
-        """Those that count, in the order in which they ended."""
-        return front.by_end([*self.complete, *self.pruned, *self.failed])
 
     @property
     def mean_seconds(self) -> float | None:
@@ -103,40 +82,10 @@ def standing(
         workers: how many are at work.
         now: the present, unless it is another time that is looked at.
     """
-    tries: dict[int, int] = {}  # by the first attempt's number: the last attempt that was begun or queued
-    for trial in trials:
-        if "retry_of" in trial.user_attrs:
-            first = trial.user_attrs["retry_of"]
-            tries[first] = max(tries.get(first, 0), trial.user_attrs.get("attempt", 1))
-
-    def place(trial: FrozenTrial) -> str:
-        attrs = trial.user_attrs
-        if "reuses" in attrs:
-            return "REUSED"
-        if trial.state == TrialState.RUNNING and attrs.get("held") is not None:
-            return "WAITING"  # for another worker's result of the same point
-        if trial.state != TrialState.FAIL:
-            return trial.state.name
-        if attrs.get("kind") == "stopped":
-            return "STOPPED"
-        first = attrs.get("retry_of", trial.number)
-        again = tries.get(first, 0) > attrs.get("attempt", 0)
-        return "RETRIED" if again else "FAIL"
-
-    sorted_trials: dict[str, list[FrozenTrial]] = {}
-    for trial in sorted(trials, key=lambda trial: trial.number):
-        sorted_trials.setdefault(place(trial), []).append(trial)
     return Standing(
+        **vars(sort(trials)),
         objectives=objectives,
         target=target,
-        complete=sorted_trials.get("COMPLETE", []),
-        reused=sorted_trials.get("REUSED", []),
-        pruned=sorted_trials.get("PRUNED", []),
-        failed=sorted_trials.get("FAIL", []),
-        retried=sorted_trials.get("RETRIED", []),
-        stopped=sorted_trials.get("STOPPED", []),
-        running=sorted_trials.get("RUNNING", []),
-        waiting=sorted_trials.get("WAITING", []),
         workers=max(1, workers),
         now=now or datetime.now(),
     )
@@ -199,17 +148,16 @@ def duration(seconds: float) -> str:
 
 def seconds_of(trial: FrozenTrial) -> float | None:
     """How long the trial ran; None while it runs."""
-    if (noted := trial.user_attrs.get("seconds")) is not None:
-        return float(noted)
+    if (noted := notes(trial).seconds) is not None:
+        return noted
     return None if trial.duration is None else trial.duration.total_seconds()
 
 
 def settings_of(trial: FrozenTrial) -> str:
     """The trial's own overrides on one line, without passwords."""
-    overrides = trial.user_attrs.get("overrides")
-    if overrides is None:  # not composed yet, or queued
-        queued = trial.system_attrs.get("fixed_params", {})
-        overrides = [f"{key}={value}" for key, value in (trial.params or queued).items()]
+    overrides = notes(trial).overrides
+    if overrides is None:  # not drawn yet
+        overrides = [f"{key}={value}" for key, value in params_of(trial).items()]
     return mask(" ".join(overrides))
 
 
@@ -224,17 +172,17 @@ def shortened(settings: str) -> str:
 
 def cause_of(trial: FrozenTrial) -> str:
     """Why it failed, was pruned or was stopped: one line without passwords."""
-    return mask(" ".join(str(trial.user_attrs.get("cause", "no cause was recorded")).split()))
+    return mask(" ".join((notes(trial).cause or "no cause was recorded").split()))
 
 
 def ranks_of(trial: FrozenTrial) -> str:
     """In the paper's notation; ``-`` for a trial that never got as far."""
-    return str(trial.user_attrs.get("ranks", "-"))
+    return notes(trial).ranks or "-"
 
 
 def run_of(trial: FrozenTrial) -> str:
     """The first characters of its run's id, enough to name it; ``-`` for none."""
-    return str(trial.user_attrs.get("run_id") or "-")[:8]
+    return (notes(trial).run_id or "-")[:8]
 
 
 def figure(key: str, value: float) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ccsweep.report.study.live import View, render
 from ccsweep.report.study.standing import standing
+from ccsweep.study.notes import study_notes
 from tests.report.study import studies
 
 NOW = studies.BEGAN + timedelta(seconds=480)
@@ -50,7 +51,7 @@ def test_one_line_for_each_trial_that_ends(tmp_path: Path) -> None:
     study, console = studies.create(tmp_path / "s"), plain()
     ago = (datetime.now() - studies.BEGAN).total_seconds()
     studies.add(study, TrialState.COMPLETE, (2.0, 3.0), at=ago - 3600)  # of an earlier command
-    with View(study.user_attrs["definition"], 20, console) as view:
+    with View(study_notes(study).definition.aims, 20, console) as view:
         view.update(study.get_trials(), [])
         assert output(console) == "going on: 1 of 20 trials done\n"
         studies.add(study, TrialState.COMPLETE, (1.39, 4.8), at=ago, seconds=152, params={})
@@ -68,7 +69,7 @@ def test_one_line_for_each_trial_that_ends(tmp_path: Path) -> None:
 
 def test_lines_are_not_wrapped(study: optuna.Study) -> None:
     console = plain()
-    with View(study.user_attrs["definition"], 20, console) as view:
+    with View(study_notes(study).definition.aims, 20, console) as view:
         view._began = studies.BEGAN - timedelta(seconds=1)
         view.update(study.get_trials(), [], NOW)
     lines = output(console).splitlines()
@@ -79,7 +80,7 @@ def test_lines_are_not_wrapped(study: optuna.Study) -> None:
 
 def test_a_terminal_is_redrawn_only_when_something_changed(study: optuna.Study) -> None:
     console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True)
-    with View(study.user_attrs["definition"], 20, console) as view:
+    with View(study_notes(study).definition.aims, 20, console) as view:
         view.update(study.get_trials(), [], NOW)
         once = output(console)
         view.update(study.get_trials(), [], NOW + timedelta(milliseconds=300))
@@ -105,7 +106,7 @@ def test_passwords_are_not_shown(tmp_path: Path) -> None:
     studies.add(
         study, TrialState.FAIL, at=ago, cause=cause, overrides=["tracking.uri=postgresql://ann:s3cret@db"]
     )
-    with View(study.user_attrs["definition"], 20, console) as view:
+    with View(study_notes(study).definition.aims, 20, console) as view:
         view.update(study.get_trials(), [])
     assert "ann:***@db" in output(console)
     assert "s3cret" not in output(console)

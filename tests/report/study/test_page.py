@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from ccsweep.report.study import page
+from ccsweep.study.folder import StudyFolder
 from tests.report.study import studies
 
 
@@ -49,7 +50,7 @@ class Page(HTMLParser):
 
 def test_the_page_has_all_of_a_study(study: optuna.Study) -> None:
     folder = Path(study.user_attrs["folder"])
-    files = page.write(study, folder)
+    files = page.write(study, StudyFolder(folder))
     assert [file.name for file in files] == ["report.html", "front.png"]
     assert not [p for p in folder.iterdir() if p.name.startswith(".report")]
     found = Page(files[0])
@@ -83,7 +84,7 @@ def test_a_grid_is_drawn_by_trial(tmp_path: Path) -> None:
     study = studies.create(tmp_path / "grid", objectives={})
     for error in (2.0, 1.5, 1.75):
         studies.add(study, TrialState.COMPLETE, (error,))
-    files = page.write(study, tmp_path / "grid")
+    files = page.write(study, StudyFolder(tmp_path / "grid"))
     assert [file.name for file in files] == ["report.html", "front.png"]
     found = Page(files[0])
     assert "Importances need 10 completed trials; there are 3." in found.text
@@ -94,7 +95,7 @@ def test_a_grid_is_drawn_by_trial(tmp_path: Path) -> None:
 def test_a_study_without_a_result_has_a_page_and_no_picture(tmp_path: Path) -> None:
     study = studies.create(tmp_path / "s")
     studies.add(study, TrialState.FAIL, cause="no disk", kind="trial")
-    (path,) = page.write(study, tmp_path / "s")
+    (path,) = page.write(study, StudyFolder(tmp_path / "s"))
     found = Page(path)
     assert "No trial is complete, so there is nothing to compare." in found.text
     assert "no disk" in found.text
@@ -105,7 +106,7 @@ def test_three_objectives_have_a_panel_for_each_but_the_first(tmp_path: Path) ->
     study = studies.create(tmp_path / "s", objectives=objectives)
     for error, speedup, density in ((1.0, 2.0, 0.3), (2.0, 3.0, 0.2), (3.0, 1.0, 0.9)):
         studies.add(study, TrialState.COMPLETE, (error, speedup, density))
-    files = page.write(study, tmp_path / "s")
+    files = page.write(study, StudyFolder(tmp_path / "s"))
     assert len(files) == 2
     assert {"front-0", "front-1"} <= set(Page(files[0]).figures())
 
@@ -117,7 +118,7 @@ def test_parameters_that_only_some_trials_have(tmp_path: Path) -> None:
             {"ranks.layers.0": 4 + i} if i % 2 else {}
         )
         studies.add(study, TrialState.COMPLETE, (1.0 + i, 1.0 + i % 5), params=params)
-    path, _ = page.write(study, tmp_path / "s")
+    path, _ = page.write(study, StudyFolder(tmp_path / "s"))
     (trace,) = Page(path).figures()["parallel-coordinates-0"]
     ranks = next(axis for axis in trace["dimensions"] if axis["label"] == "ranks.layers.0")
     assert ranks["ticktext"][0] == "–"
@@ -132,7 +133,7 @@ def test_passwords_and_markup_do_not_get_in(tmp_path: Path) -> None:
     studies.add(study, TrialState.COMPLETE, (1.0, 2.0), overrides=overrides)
     cause = "cannot reach postgresql://ann:s3cret@db/x </table><script>alert(1)</script>"
     studies.add(study, TrialState.FAIL, cause=cause, overrides=overrides, kind="trial")
-    path, _ = page.write(study, tmp_path / "s")
+    path, _ = page.write(study, StudyFolder(tmp_path / "s"))
     found = Page(path)
     assert found.open == []
     assert "s3cret" not in found.source
