@@ -20,7 +20,7 @@ import ccsweep
 from ccsweep import data
 from ccsweep.data.dataset import Dataset
 from ccsweep.engine.benchmark import split
-from ccsweep.engine.race import race
+from ccsweep.engine.clock import race
 
 NETWORKS = {"digits": ((512, 512), 40, 50), "mnist": ((1000, 600, 400), 8, 250)}
 """Hidden units, epochs, batch size."""

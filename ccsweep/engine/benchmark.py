@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ccsweep.engine import peers
+from ccsweep.engine.clock import race
 from ccsweep.engine.compiled import Compiled, torch_threads
 from ccsweep.engine.layers import Layer, layers_of
 from ccsweep.engine.peers import Run, UnavailableError
 from ccsweep.engine.plan import Plan
-from ccsweep.engine.race import race
 from ccsweep.engine.tune import compile
 from ccsweep.network import ConditionalMLP
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ccsweep.engine.clock import Name, race
 from ccsweep.engine.compiled import Compiled, Skipping, accepted, run_dense, warm_up
 from ccsweep.engine.layers import Array, chain, layers_of
 from ccsweep.engine.layout import Layout
 from ccsweep.engine.plan import LayerPlan, Plan, dense_bytes
-from ccsweep.engine.race import Name, race
 from ccsweep.errors import UserError
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, WAYS
 from ccsweep.kernels import float32

@@ -12,8 +12,8 @@ import torch
 from ccsweep.data.dataset import Dataset
 from ccsweep.data.progress import bar
 from ccsweep.engine import served
-from ccsweep.engine.alone import alone
 from ccsweep.engine.benchmark import Comparison, compare, figures
+from ccsweep.engine.clock import alone
 from ccsweep.report import speedups, summary
 from ccsweep.tracking import Run
 from ccsweep.tracking.ui import command

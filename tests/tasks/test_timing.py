@@ -16,7 +16,7 @@ from ccsweep import data
 from ccsweep.config.check import check
 from ccsweep.config.places import root
 from ccsweep.config.schema import Config
-from ccsweep.engine import alone, tune
+from ccsweep.engine import clock, tune
 from ccsweep.engine.benchmark import EAGER, ENGINE
 from ccsweep.errors import UserError
 from ccsweep.tasks import task, timing
@@ -59,7 +59,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(tune, "SECONDS", 0.0)
         patch.setattr(timing, "SECONDS", 0.0)
         patch.setattr(timing, "MEASURED_SECONDS", 0.0)
-        patch.setattr(alone, "lock_file", lambda: locks / "timing.lock")
+        patch.setattr(clock, "lock_file", lambda: locks / "timing.lock")
         yield
 
 

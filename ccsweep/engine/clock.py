@@ -1,8 +1,20 @@
-"""Timing: candidates take turns, so that a busy moment of the machine hits all of them."""
+"""Timing fairly: one timing at a time on a host, candidates in turns.
 
+Two timings would measure each other; a busy moment of the machine should hit all candidates.
+"""
+
+import logging
+import os
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger("ccsweep.engine")
 
 Name = TypeVar("Name")
 LEAST = 7  # turns of each candidate, however long they take
@@ -42,3 +54,27 @@ def race(candidates: Mapping[Name, Callable[[], object]], seconds: float) -> dic
                 start = end
         turns += 1
     return took
+
+
+def lock_file() -> Path:
+    """What a process of this user holds while it times."""
+    return Path(tempfile.gettempdir()) / f"ccsweep-timing-{os.getuid()}.lock"
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Time nothing else of this user's on this host meanwhile; says so when it has to wait.
+
+    The lock falls with the process, however that ends. It keeps timings apart, not a timing and a
+    training beside it.
+    """
+    lock = FileLock(lock_file())
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting for another run on this host to end its timing")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
