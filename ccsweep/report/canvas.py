@@ -15,6 +15,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from ccsweep.files import whole
+
 Curve = Sequence[tuple[float, float]]
 """(x, value) in order of x."""
 
@@ -33,9 +35,9 @@ def new_figure(title: str, height: float) -> Figure:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write it whole or not at all; returns ``path``."""
-    partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, format="png")
-    return partial.replace(path)
+    with whole(path) as partial:
+        figure.savefig(partial, format="png")
+    return path
 
 
 def describe(axes: Axes, title: str, x: str, y: str) -> None:

@@ -7,6 +7,7 @@ share, so it works between processes and hosts alike.
 
 from pathlib import Path
 
+from ccsweep.files import in_turn
 from ccsweep.tracking.find import run_id_of
 from ccsweep.tracking.outcome import Status
 from ccsweep.tracking.run import Run
@@ -20,10 +21,7 @@ def open_parent(uri: str, experiment: str, folder: Path) -> str:
         experiment: of the first caller, for children show under a parent of their own experiment.
         folder: the sweep's folder, shared by its runs.
     """
-    from filelock import FileLock
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".parent.lock"):
+    with in_turn(folder / ".parent.lock"):
         if (run_id := run_id_of(folder)) is not None:
             return run_id
         return Run.start(

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from ccsweep.errors import UserError
+from ccsweep.files import in_turn, sole, whole
 from ccsweep.tracking.client import configure_mlflow, connect
 from ccsweep.tracking.mask import mask
 
@@ -97,7 +98,6 @@ def prepare(uri: str) -> None:
         return
     try:
         if not _is_ready(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             _create_once(path, uri)
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -126,17 +126,14 @@ def _is_ready(path: Path) -> bool:
 
 def _create_once(path: Path, uri: str) -> None:
     """Create the store unless another process is first; waits for that one."""
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(f"{path}.lock", timeout=_LOCK_SECONDS):
-            if not _is_ready(path):
-                _create(path, uri)
-    except Timeout as error:
-        raise UserError(
-            f"tracking.uri: another process has been making {path} for {_LOCK_SECONDS:.0f} s; "
-            f"when none is, delete {path}.lock and start again"
-        ) from error
+    lock = Path(f"{path}.lock")
+    refusal = (
+        f"tracking.uri: another process has been making {path} for {_LOCK_SECONDS:.0f} s; "
+        f"when none is, delete {lock} and start again"
+    )
+    with sole(lock, refusal, _LOCK_SECONDS):
+        if not _is_ready(path):
+            _create(path, uri)
 
 
 def _create(path: Path, uri: str) -> None:
@@ -156,16 +153,8 @@ def _create(path: Path, uri: str) -> None:
         content = source.serialize()
         pooled.close()
         store.engine.dispose()
-    partial = Path(f"{path}.partial")  # left by a killed process at worst, and then written over
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    with whole(path) as partial:
+        partial.write_bytes(content)
 
 
 def _prepare_server(uri: str) -> None:
@@ -175,7 +164,6 @@ def _prepare_server(uri: str) -> None:
     check_reachable(uri)
     if uri.startswith("http"):
         return
-    from filelock import FileLock
     from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -189,5 +177,5 @@ def _prepare_server(uri: str) -> None:
             "password and that the database exists"
         ) from error
     # One lock for all databases of this user: prepare runs once a command and is short.
-    with FileLock(Path(tempfile.gettempdir()) / f"ccsweep-tracking-{os.getuid()}.lock"):
+    with in_turn(Path(tempfile.gettempdir()) / f"ccsweep-tracking-{os.getuid()}.lock"):
         connect(uri)

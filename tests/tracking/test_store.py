@@ -109,11 +109,11 @@ class TestPrepare:
         assert left == ["mlflow.db", "mlflow.db.lock"]
         assert len(connect(uri).search_experiments()) == 1
 
-    @pytest.mark.parametrize("moment", ["mlflow.db.lock", "mlflow.db.partial"])
+    @pytest.mark.parametrize("moment", ["mlflow.db.lock", ".mlflow.db.*"])
     def test_a_kill_leaves_all_or_nothing(self, moment, tmp_path):
         path = tmp_path / "mlflow.db"
         worker = in_process(sqlite_uri(path))
-        while not (tmp_path / moment).exists() and not path.exists():
+        while not any(tmp_path.glob(moment)) and not path.exists():
             time.sleep(0.0005)
         worker.send_signal(signal.SIGKILL)
         worker.communicate()
