@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
+from ccsweep.study.folder import TrialFolder
 from ccsweep.tasks.experiment import composed, experiment, settings_in
 from ccsweep.tasks.export import command_of, export
 from tests.conftest import User

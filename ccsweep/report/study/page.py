@@ -14,6 +14,7 @@ from typing import Any
 from optuna import Study
 from optuna.trial import FrozenTrial
 
+from ccsweep.config.places import STUDIES
 from ccsweep.files import write_text
 from ccsweep.report.study.standing import (
     Standing,
@@ -30,7 +31,7 @@ from ccsweep.report.study.standing import (
     standing,
 )
 from ccsweep.study import front
-from ccsweep.study.folder import SWEEPS, StudyFolder
+from ccsweep.study.folder import StudyFolder
 from ccsweep.study.notes import StudyNotes, notes, study_notes
 from ccsweep.tracking.mask import mask
 
@@ -76,7 +77,7 @@ def write(study: Study, folder: StudyFolder) -> list[Path]:
 def command_for(study: Study, task: str, pick: str | None = None) -> str:
     """The command of a task about the study, as a person types it in the folder of the outputs."""
     folder = StudyFolder(Path(study_notes(study).folder or study.study_name))
-    named = folder.path.parts[-3:-1] == SWEEPS.parts
+    named = folder.path.parts[-3:-1] == STUDIES.parts
     words = ["python", "-m", "ccsweep", f"task={task}"]
     words.append(f"sweep.name={folder.name if named else folder.path}")
     if pick is not None:
