@@ -33,10 +33,11 @@ def redirect(path: Path) -> None:
     mask_log_records()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger = logging.getLogger("ccsweep.sweep")  # Hydra sets the root's handlers anew for every job
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    logger.propagate = False
+    for name in ("ccsweep.sweep", "ccsweep.study"):  # Hydra sets the root's handlers anew for every job
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+        logger.propagate = False
 
 
 def install_signals() -> None:
