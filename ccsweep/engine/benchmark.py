@@ -17,6 +17,7 @@ from ccsweep.engine.layers import Layer, layers_of
 from ccsweep.engine.peers import Run, UnavailableError
 from ccsweep.engine.plan import Plan
 from ccsweep.engine.tune import compile
+from ccsweep.figures import measured
 from ccsweep.network import ConditionalMLP
 
 EAGER, ENGINE = "torch eager", "ccsweep engine"
@@ -143,7 +144,7 @@ def _timing(times: Sequence[float]) -> Timing:
 def figures(comparisons: Sequence[Comparison]) -> dict[str, float]:
     """The measured speed-ups with one thread under flat names, as a sweep reads them."""
     return {
-        f"measured_speedup_batch{compared.plan.batch_size}": round(compared.speedup(), 4)
+        measured(compared.plan.batch_size).key: round(compared.speedup(), 4)
         for compared in comparisons
         if compared.plan.threads == 1
     }

@@ -13,21 +13,6 @@ if TYPE_CHECKING:  # torch, which a sweeper needs not in order to begin
     from ccsweep.training.fit import Examined, Trained
 
 
-KEYS = (
-    "validation_error",
-    "density",
-    "false_off",
-    "theoretical_speedup",
-    "theoretical_speedup_inference",
-    "measured_speedup_batch1",
-    "measured_speedup_batch256",
-    "best_epoch",
-    "epochs",
-    "seconds",
-)
-"""Numbers of a report that say what a run is worth and have not seen the test images."""
-
-
 def summarise(
     config: Config,
     dataset: "Dataset",
@@ -37,10 +22,9 @@ def summarise(
 ) -> dict[str, Any]:
     """Collect the figures of one run; errors in percent, shares between 0 and 1.
 
-    Choose by ``KEYS``: ``density`` and ``false_off`` are over all hidden layers, on validation images.
-    ``layers`` and the theoretical speed-ups are of the split named by ``split``. ``test_error_deviation``
-    is the standard deviation that sampling the test images alone gives, ``sqrt(p (1 - p) / n)``; it says
-    nothing of other seeds.
+    The figures are those of :mod:`ccsweep.figures`. ``layers`` and the theoretical speed-ups are of the split
+    named by ``split``. ``test_error_deviation`` is the standard deviation that sampling the test images alone
+    gives, ``sqrt(p (1 - p) / n)``; it says nothing of other seeds.
     """
     found = validated if tested is None else tested
     report = describe(config, dataset) | {"validation_error": validated.error}

@@ -8,8 +8,9 @@ from typing import Any
 
 from ccsweep.config.keys import did_you_mean
 from ccsweep.errors import UserError
+from ccsweep.figures import OBJECTIVES, VALIDATION_ERROR
 
-GRID = {"validation_error": "minimize"}
+GRID = {VALIDATION_ERROR.key: "minimize"}
 """What a grid, which aims at nothing, is kept by."""
 
 _CONSTRAINT = re.compile(r"\s*(?P<key>[\w./]+)\s*(?P<sign><=|>=)\s*(?P<limit>[-+.\deE]+)\s*")
@@ -54,13 +55,11 @@ def check_keys(objectives: Mapping[str, str], constraints: Sequence[Constraint])
     Raises:
         UserError: naming the key and what there is.
     """
-    from ccsweep.report.summary import KEYS
-
     keys = [("objectives", key) for key in objectives] + [("constraints", c.key) for c in constraints]
     for where, key in keys:
-        if key not in KEYS:
-            hint = did_you_mean(key, KEYS)
-            known = ", ".join(KEYS)
+        if key not in OBJECTIVES:
+            hint = did_you_mean(key, OBJECTIVES)
+            known = ", ".join(OBJECTIVES)
             raise UserError(
                 f"sweep.{where}: {key} is no figure of report.json; expected one of {known}{hint}"
             )

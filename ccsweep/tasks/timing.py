@@ -14,6 +14,7 @@ from ccsweep.data.progress import bar
 from ccsweep.engine import served
 from ccsweep.engine.benchmark import Comparison, compare, figures
 from ccsweep.engine.clock import alone
+from ccsweep.figures import MEASURED
 from ccsweep.report import speedups, summary
 from ccsweep.tracking import Run
 from ccsweep.tracking.ui import command
@@ -21,10 +22,8 @@ from ccsweep.training.fit import Job
 
 log = logging.getLogger(__name__)
 
-MEASURED = (1, 256)
-"""Batch sizes that every trained run is timed at, with one thread."""
 MEASURED_SECONDS, PLAN_SECONDS = 0.2, 0.05
-"""For each of them; and for each race while the engine chooses its plan."""
+"""For each of the batch sizes ``MEASURED``; and for each race while the engine chooses its plan."""
 PASS = 3e9
 """Multiplications of one pass over the images that a run is timed with: a wide network gets fewer images."""
 BATCH_SIZES = (1, 32, 256, 1024)

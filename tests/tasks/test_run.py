@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ccsweep.report.summary import KEYS
+from ccsweep.figures import LAYERS, OBJECTIVES, RUN, VALIDATION_ERROR
 from tests.conftest import User
 
 SHORT = ("training.epochs=4", "tracking.system_metrics=false")
@@ -36,11 +36,12 @@ def test_a_run_ends_with_a_table_and_a_report(digits: tuple[User, Any]) -> None:
     user, done = digits
     assert done.returncode == 0, done.stderr
     (report,) = reports(user)
-    for key in ("data", "test_error", "layers", "theoretical_speedup", "run_id"):
+    for key in ("data", "layers", "run_id", *(figure.key for figure in RUN)):
         assert key in report
     assert report["data"] == "digits"
     assert [layer["rank"] for layer in report["layers"]] == [16, 12]
     for layer in report["layers"]:
+        assert {figure.key for figure in LAYERS} <= set(layer)
         assert 0 < layer["density"] < 1
         assert 0 <= layer["false_off"] <= 1
         assert 0 <= layer["sign_agreement"] <= 1
@@ -67,7 +68,7 @@ def test_without_the_test_images_a_run_reports_what_validation_found(tmp_path: P
     assert report["false_off"] == pytest.approx(sum(missed) / sum(positive))
     computed = [layer["units"] * layer["density"] for layer in report["layers"]]
     assert report["density"] == pytest.approx(sum(computed) / 384)
-    assert set(KEYS) <= set(report)
+    assert set(OBJECTIVES) <= set(report)
     logged = user.runs()[0].data.metrics
     assert not any(name.startswith("test/") for name in logged)
 
@@ -84,6 +85,7 @@ def test_the_run_is_tracked(digits: tuple[User, Any]) -> None:
     assert params["data.name"] == "digits"
     assert params["ranks.layers"] == "[16, 12]"
     assert params["training.resume"] == "null"
+    assert VALIDATION_ERROR.metric == "validation/error"
     assert {"validation/error", "validation/layer1/density", "train/loss", "test/error"} <= set(
         run.data.metrics
     )
