@@ -1,6 +1,6 @@
 # make lists the targets. Everything is installed into .venv from requirements.lock.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint ui lock clean
+.PHONY: help setup run test mutants lint ui lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -25,6 +25,9 @@ run: setup  ## the main job: train the paper's SVHN network with its estimator (
 test: setup  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
+mutants: setup  ## small mistakes put into one room: do its tests notice? ROOM=estimator, or network, training/fit; SAMPLE=100 tries so many
+	$(BIN)/python -m tests.mutants $(or $(ROOM),estimator) $(SAMPLE)
+
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,5 +40,5 @@ lock: setup  ## write requirements.lock anew from what .venv holds
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 
 clean:  ## remove .venv and caches; outputs/ stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
