@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba.core import event
 from torch import Tensor
 
 from ccsweep.engine.layers import Array
@@ -17,7 +16,7 @@ from ccsweep.engine.plan import Plan
 from ccsweep.errors import UserError
 from ccsweep.estimator.cost import DENSE, GATED, TWO_SIDED
 from ccsweep.kernels import float32
-from ccsweep.kernels.compiling import Announce
+from ccsweep.kernels.compiling import announced
 from ccsweep.kernels.table import LAYER
 
 # Samples from which on torch computes x U.
@@ -190,6 +189,6 @@ def torch_threads(wanted: int) -> Iterator[None]:
 
 def warm_up() -> None:
     """Have the kernels ready: from the cache on disk, or compiled, which is logged."""
-    with event.install_listener("numba:compile", Announce(float32.run)):
+    with announced(float32.run):
         x, numbers = np.zeros((1, 1), np.float32), np.zeros(1, np.int32)
         float32.run(x[:0], x[:0], numbers, np.zeros(1, LAYER).view(np.int64), 1, x[:0])

@@ -10,7 +10,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,18 +115,16 @@ def kernel(function: Callable[..., Any]) -> Any:
     return compiled
 
 
-class Announce(event.Listener):
-    """Logs that a kernel is being compiled, once, and how long it took.
+def announced(kernel: Any) -> AbstractContextManager[None]:
+    """Logs if this kernel is compiled meanwhile, once, and how long it took."""
+    return event.install_listener("numba:compile", _Announce(kernel))
 
-    Args:
-        kernel: the one called.
-    """
 
+class _Announce(event.Listener):
     def __init__(self, kernel: Any) -> None:
         self._kernel, self._started = kernel, 0.0
 
     def on_start(self, event: event.Event) -> None:
-        """Called before a function is compiled."""
         if self._started:
             return
         self._started = time.perf_counter()
@@ -136,6 +134,5 @@ class Announce(event.Listener):
         log.warning("compiling the engine's kernels: takes about 15 s, %s", kept)
 
     def on_end(self, event: event.Event) -> None:
-        """Called after a function was compiled."""
         if event.data["dispatcher"] is self._kernel:
             log.info("compiled the engine's kernels in %.0f s", time.perf_counter() - self._started)

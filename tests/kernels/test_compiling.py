@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numba
 import pytest
-from numba.core import config, event
+from numba.core import config
 
 from ccsweep.kernels import compiling
-from ccsweep.kernels.compiling import Announce, Target, kernel, key, target
+from ccsweep.kernels.compiling import Target, announced, kernel, key, target
 
 HASWELL = Target("x86_64-unknown-linux-gnu", "haswell", "")
 
@@ -81,7 +81,7 @@ def test_without_a_place_that_is_writable_it_computes(tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(os, "makedirs", refuse)
     alone = kernel(double)
-    with event.install_listener("numba:compile", Announce(alone)):
+    with announced(alone):
         assert alone(3) == 6
     assert alone.stats.cache_path is None
     assert caplog.messages == [
@@ -132,7 +132,7 @@ def test_compiling_is_said_once_and_timed(place, caplog):
     caplog.set_level(logging.INFO, "ccsweep.kernels")
     part = numba.njit(double)
     whole = kernel(lambda x: part(x) + 1)
-    with event.install_listener("numba:compile", Announce(whole)):
+    with announced(whole):
         assert whole(1) == 3
     assert caplog.messages == [
         "compiling the engine's kernels: takes about 15 s, once: they are kept on disk",
