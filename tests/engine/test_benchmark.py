@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from ccsweep.engine import benchmark, tune
-from ccsweep.engine.benchmark import EAGER, ENGINE, compare, differing, figures, split
+from ccsweep.engine.benchmark import EAGER, ENGINE, Comparison, Timing, compare, differing, figures, split
 from ccsweep.engine.peers import UnavailableError
+from ccsweep.engine.plan import Plan
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +61,100 @@ def test_differing_predictions_are_counted(network):
     others = (network(inputs).argmax(1) + (torch.arange(50) < 5)) % 5
     assert differing(network, lambda x: torch.nn.functional.one_hot(others, 5), inputs) == 0.1
     assert differing(network, network, inputs) == 0
+
+
+def test_a_timing_is_its_quartiles():
+    assert benchmark._timing([5.0, 1.0, 2.0, 3.0, 4.0]) == Timing(3.0, 2.0, 4.0, 5)
+    assert benchmark._timing([1.0, 2.0]) == Timing(1.5, 1.25, 1.75, 2)
+
+
+def comparison(network, batch: int, threads: int, **timings: float) -> Comparison:
+    plan = Plan(batch, threads, "auto", (), 1.0, 1.0, 0.0, 1, 1)
+    return Comparison(plan, {name: Timing(took, took, took, 9) for name, took in timings.items()}, {}, 0.0)
+
+
+def test_speedups_are_over_torch_eager(network):
+    compared = comparison(network, 8, 1, **{EAGER: 60.0, "other": 120.0, ENGINE: 7.0})
+    assert (compared.speedup(EAGER), compared.speedup("other")) == (1, 0.5)
+    assert compared.speedup() == compared.speedup(ENGINE) == 60 / 7
+    assert compared.as_json()["speedup"] == {EAGER: 1, "other": 0.5, ENGINE: 60 / 7}
+    others = (
+        comparison(network, 8, 2, **{EAGER: 1.0, ENGINE: 1.0}),
+        comparison(network, 64, 1, **{EAGER: 3.0, ENGINE: 1.0}),
+    )
+    assert figures([compared, *others]) == {
+        "measured_speedup_batch8": 8.5714,
+        "measured_speedup_batch64": 3.0,
+    }
+
+
+def test_all_candidates_get_the_same_threads_and_batches(network, monkeypatch):
+    asked, seen = {}, []
+    inputs = torch.randn(40, 40)
+
+    def race(candidates, seconds):
+        asked.update(seconds=seconds, names=list(candidates), threads=torch.get_num_threads())
+        for run in candidates.values():
+            run()
+        return {name: [1.0] for name in candidates}
+
+    def peer(layers, x, threads):
+        asked.update(layers=len(layers), peer_threads=threads, example=x)
+        return seen.append
+
+    monkeypatch.setattr(benchmark, "race", race)
+    monkeypatch.setattr(
+        tune,
+        "race",
+        lambda candidates, seconds: (
+            asked.update(plan_seconds=seconds) or {name: [1.0] for name in candidates}
+        ),
+    )
+    before = torch.get_num_threads()
+    found = compare(network, inputs[:30], inputs, 4, 3, 7.5, {"peer": peer}, plan_seconds=0.25)
+    assert torch.get_num_threads() == before
+    assert asked["names"] == [EAGER, "peer", ENGINE]
+    assert (asked["seconds"], asked["threads"], asked["peer_threads"], asked["layers"]) == (7.5, 3, 3, 3)
+    assert asked["plan_seconds"] in (0.25, 0.5)  # two races of the whole are as one
+    assert (found.plan.batch_size, found.plan.threads) == (4, 3)
+    batches = split(inputs, 4)
+    assert torch.equal(asked["example"], batches[0])
+    assert any(torch.equal(seen[0], batch) for batch in batches)
+    assert found.unavailable == {}
+    assert [timing.median for timing in found.timings.values()] == [1.0] * 3
+
+
+def test_what_a_benchmark_times_by_default(monkeypatch):
+    asked = []
+    for name in ("compiled_by_torch", "onnxruntime", "exact_skip"):
+        monkeypatch.setattr(benchmark.peers, name, lambda *given, name=name: asked.append((name, given)))
+    for make in benchmark.PEERS.values():
+        make("layers", "x", 2)
+    assert list(benchmark.PEERS) == ["torch.compile", "ONNX Runtime", "exact skip"]
+    assert asked == [
+        ("compiled_by_torch", ("layers", "x")),
+        ("onnxruntime", ("layers", 2)),
+        ("exact_skip", ("layers", 2)),
+    ]
+
+
+def test_many_inputs_are_compared_a_part_at_a_time(network, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(benchmark, "BATCH", 20)
+
+    def engine(x):
+        sizes.append(len(x))
+        return network(x)
+
+    assert differing(network, engine, torch.randn(50, 40)) == 0
+    assert sizes == [20, 20, 10]
+
+
+def test_batches_are_the_same_each_time_in_an_order_of_their_own():
+    inputs = torch.arange(30)[:, None].float()
+    first, again = split(inputs, 4), split(inputs, 4)
+    assert all(torch.equal(*pair) for pair in zip(first, again, strict=True))
+    assert len(first) == 15  # twice all inputs, as once would not make eight batches
+    halves = torch.cat(first)[:30, 0], torch.cat(first)[30:, 0]
+    assert [sorted(half.tolist()) for half in halves] == [list(range(30))] * 2
+    assert halves[0].tolist() != halves[1].tolist()

@@ -5,6 +5,7 @@ import itertools
 import pickle
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccsweep.engine.compiled import Compiled
+from ccsweep.engine.compiled import Compiled, Skipping, accepted, run_dense, torch_threads, warm_up
 from ccsweep.engine.layers import Layer, layers_of
-from ccsweep.engine.layout import Layout
+from ccsweep.engine.layout import Dense, Layout
 from ccsweep.errors import UserError
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, WAYS
+from ccsweep.estimator.factors import Factors
+from ccsweep.kernels.table import LAYER
 from tests.engine.conftest import draw
 
 SIZES = st.sampled_from([1, 2, 15, 16, 17, 33, 130, 300])
@@ -174,3 +177,189 @@ def test_many_callers_at_once():
     with ThreadPoolExecutor(4) as pool:
         for found, same in zip(pool.map(compiled, batches), expected, strict=True):
             torch.testing.assert_close(found, same, rtol=0, atol=0)
+
+
+def blind() -> list[Layer]:
+    """2-2-1; whatever is large and positive shuts the gate of a layer, which then hides it."""
+    gate = Factors(torch.full((2, 1), -1.0), torch.ones(1, 2), torch.full((2,), 5.0))
+    weight, bias = np.array([[1, 1], [2, 1]], np.float32), np.zeros(2, np.float32)
+    hidden = Layer(weight, bias, True, gate)
+    return [hidden, hidden, Layer(np.ones((1, 2), np.float32), np.ones(1, np.float32), False)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("ways", list(itertools.product(WAYS, WAYS, WAYS[:2])))
+def test_no_gate_hides_what_is_not_finite(ways, threads):
+    """Infinity is scored as negative: were its row not taken out of the gated ones, 1 would come out."""
+    compiled = Compiled(Layout(blind()), ways, threads)
+    x = np.array([[1, 1], [np.inf, 1], [0, 1], [np.nan, 1], [9, 9]], np.float32)
+    expected = reference(blind(), ways, x[[0, 2, 4]])
+    found = compiled(torch.from_numpy(x))
+    np.testing.assert_array_equal(found[[0, 2, 4]], expected)
+    assert found[1].item() == torch.inf
+    assert found[3].isnan().all()
+    assert compiled(torch.from_numpy(x[1:2])).item() == torch.inf
+    gated = {GATED, TWO_SIDED} & set(ways[:2])
+    assert (expected[2] == reference(blind(), (DENSE,) * 3, x[[4]])[0]).all() == (not gated)
+
+
+@pytest.mark.parametrize("ways", list(itertools.product(WAYS, WAYS, WAYS[:2])))
+def test_a_row_is_computed_dense_even_where_infinity_ends_in_the_first_layer(ways):
+    first, _, last = blind()
+    shut = first._replace(
+        bias=np.full(2, 2, np.float32), gate=first.gate._replace(shift=torch.full((2,), -9.0))
+    )
+    found = Compiled(Layout([first, shut, last]), ways)(torch.tensor([[-torch.inf, 1.0], [0.0, 0.0]]))
+    gated = ways[1] in (GATED, TWO_SIDED)
+    assert found.flatten().tolist() == [5, 1 if gated else 5]
+
+
+class Kernel:
+    """Notes what the kernel is called with, and fills in how many samples came together."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple] = []
+
+    def run(self, x, projected, numbers, table, together, out):
+        self.calls.append((x, projected, numbers, table, together))
+        out[:] = len(x)
+        return len(self.calls) != 2
+
+
+@pytest.fixture
+def kernel(monkeypatch) -> Kernel:
+    kernel = Kernel()
+    monkeypatch.setattr("ccsweep.engine.compiled.float32.run", kernel.run)
+    return kernel
+
+
+def test_what_the_kernel_gets(kernel):
+    layers = draw([20, 300, 4], rank=3, seed=0)
+    stage = Skipping(Layout(layers), 0, [GATED, INPUT_SPARSE], together=7)
+    x = torch.from_numpy(inputs(16, 20, 1.0, 0))
+    for batch, known in ((1, False), (2, False), (15, False), (16, True)):
+        out, _ = stage(x[:batch])
+        assert out.shape == (batch, 4)
+        assert (out == batch).all()
+        given, projected, numbers, table, together = kernel.calls[-1]
+        assert np.array_equal(given, x[:batch].numpy())
+        assert together == 7
+        assert len(table.view(LAYER)) == 2
+        # As many numbers as the widest layer has units in whole tiles, and a list goes on.
+        assert np.array_equal(numbers, np.arange(300 + 256, dtype=np.int32))
+        assert numbers.dtype == np.int32
+        if known:
+            u = layers[0].gate.u.numpy()
+            np.testing.assert_array_equal(projected, np.pad(x[:batch].numpy() @ u, [(0, 0), (0, 13)]))
+        else:
+            assert projected.shape == (0, 0)
+
+
+@pytest.mark.parametrize("way", [TWO_SIDED, INPUT_SPARSE])
+def test_few_inputs_are_projected_by_the_kernel(kernel, way):
+    Skipping(Layout(draw([20, 30, 4], rank=3, seed=0)), 0, [way])(torch.ones(64, 20))
+    ((_, projected, _, _, together),) = kernel.calls
+    assert projected.shape == (0, 0)
+    assert together == 64
+
+
+def test_threads_share_the_rows(kernel):
+    stage = Skipping(Layout(draw([20, 30, 4], rank=3, seed=0)), 0, [GATED, INPUT_SPARSE], threads=2)
+    out, finite = stage(torch.ones(17, 20))
+    assert sorted(len(call[0]) for call in kernel.calls) == [8, 9]
+    assert [len(call[1]) for call in kernel.calls] == [len(call[0]) for call in kernel.calls]
+    assert sorted(out[:, 0].tolist()) == [8] * 8 + [9] * 9
+    assert not finite  # one of the shares was not
+    kernel.calls.clear()
+    assert stage(torch.ones(0, 20))[0].shape == (0, 4)
+    assert [len(call[0]) for call in kernel.calls] == [0]
+    stage(torch.ones(1, 20))
+    assert [len(call[0]) for call in kernel.calls] == [0, 1]
+
+
+def test_a_stage_begins_at_any_layer():
+    layers = draw([20, 30, 25, 4], rank=3, seed=0)
+    x = inputs(5, 30, 0.5, 0)
+    stage = Skipping(Layout(layers), 1, [TWO_SIDED, INPUT_SPARSE])
+    out, finite = stage(torch.from_numpy(x))
+    assert finite
+    assert_same(out, reference(layers[1:], (TWO_SIDED, INPUT_SPARSE), x))
+
+
+def test_layers_of_one_kind_are_one_call():
+    layers = draw([4, 5, 6, 7, 3, 2], rank=2, seed=0)
+    compiled = Compiled(Layout(layers), (GATED, INPUT_SPARSE, DENSE, DENSE, INPUT_SPARSE))
+    kinds = [len(stage) if isinstance(stage, list) else tuple(stage._ways) for stage in compiled._stages]
+    assert kinds == [(GATED, INPUT_SPARSE), 2, (INPUT_SPARSE,)]
+    assert compiled.inputs == 4
+    assert compiled.ways == (GATED, INPUT_SPARSE, DENSE, DENSE, INPUT_SPARSE)
+    x = inputs(9, 4, 1.0, 0)
+    assert_same(compiled(torch.from_numpy(x)), reference(layers, compiled.ways, x))
+
+
+def test_copies_keep_what_they_were_made_with():
+    compiled = Compiled(Layout(draw([6, 5, 2], 2, seed=5)), [GATED, DENSE], threads=2)
+    assert compiled.plan is None
+    compiled.plan = "a plan"
+    other = pickle.loads(pickle.dumps(compiled))
+    assert (other.plan, other.ways, other.threads) == ("a plan", (GATED, DENSE), 2)
+    stage = pickle.loads(pickle.dumps(Skipping(compiled.layout, 0, [GATED], threads=2, together=9)))
+    assert (stage._first, stage._ways, stage._threads, stage._together) == (0, [GATED], 2, 9)
+
+
+def test_dense_layers_by_hand():
+    weight = torch.tensor([[1.0, -1.0], [2.0, 0.5]])
+    layers = [Dense(weight.T, torch.tensor([0.0, 1.0]), True), Dense(torch.ones(2, 1), torch.zeros(1), False)]
+    x = torch.tensor([[1.0, 2.0]])
+    assert run_dense(layers[:1], x).tolist() == [[0.0, 4.0]]
+    assert run_dense(layers, x).tolist() == [[4.0]]
+    assert run_dense([layers[0]._replace(relu=False)], x).tolist() == [[-1.0, 4.0]]
+    assert run_dense([], x) is x
+    assert x.tolist() == [[1.0, 2.0]]
+
+
+def test_what_needs_no_conversion_is_taken_as_it_is():
+    x = torch.ones(3, 4)
+    assert accepted(x, 4) is x
+    assert accepted(x.T.contiguous().T, 4).is_contiguous()
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError])
+def test_torch_gets_its_threads_back(error, monkeypatch):
+    before, asked = torch.get_num_threads(), []
+    set_them = torch.set_num_threads
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: asked.append(n) or set_them(n))
+    with pytest.raises(error) if error else nullcontext(), torch_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        if error:
+            raise error
+    assert torch.get_num_threads() == before
+    with torch_threads(before):
+        assert torch.get_num_threads() == before
+    assert asked == [before + 1, before]  # it is a call into torch, and costs one
+
+
+def test_dense_layers_get_the_engines_threads(monkeypatch):
+    compiled = Compiled(Layout(draw([20, 30, 4], rank=3, seed=3)), (DENSE, INPUT_SPARSE), threads=3)
+    asked = []
+
+    def noted(layers, x):
+        asked.append(torch.get_num_threads())
+        return run_dense(layers, x)
+
+    monkeypatch.setattr("ccsweep.engine.compiled.run_dense", noted)
+    compiled(torch.ones(2, 20))
+    assert asked == [3]
+
+
+def test_warming_up_runs_the_kernel_on_nothing_and_says_when_it_compiles(kernel, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        "ccsweep.engine.compiled.announced", lambda run: said.append(run == kernel.run) or nullcontext()
+    )
+    warm_up()
+    ((x, projected, numbers, table, together),) = kernel.calls
+    assert said == [True]
+    assert (x.shape, x.dtype, projected.shape) == ((0, 1), np.float32, (0, 1))
+    assert (numbers.dtype, table.dtype, together) == (np.int32, np.int64, 1)
+    assert table.view(LAYER).size == 1
