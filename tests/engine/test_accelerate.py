@@ -1,15 +1,22 @@
 """Models of any kind: what is found, what is left, and that answers stay."""
 
+import logging
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from ccsweep.engine import accelerate as module
 from ccsweep.engine import tune
 from ccsweep.engine.accelerate import Chain, accelerate
-from ccsweep.engine.chains import search
+from ccsweep.engine.chains import Found, Left, search
+from ccsweep.engine.layers import Layer, layer_of
+from ccsweep.engine.layers import chain as layers_chain
 from ccsweep.errors import UserError
+from ccsweep.estimator.factors import Factors
+from tests.engine.conftest import draw
 
 
 @pytest.fixture(autouse=True)
@@ -170,3 +177,319 @@ def test_the_original_keeps_its_mode(inputs):
 def test_what_is_refused(inputs, model, samples, message):
     with pytest.raises(UserError, match="^" + re.escape(message) + "$"):
         accelerate(model, inputs[:samples])
+
+
+def test_what_a_report_says():
+    report = module.Report(("in the engine: it",), (Left("a", "b"), Left("c", "d")), 0.0125, 80)
+    assert str(report).splitlines() == [
+        "in the engine: it",
+        "left as it was: a: b",
+        "left as it was: c: d",
+        "predictions that differ: 1.25% of 80 held out",
+    ]
+
+
+def plain(*sizes: int) -> list[Layer]:
+    """Layers with whole numbers and without gates."""
+    return [layer._replace(gate=None) for layer in draw(list(sizes), 1, seed=0)]
+
+
+def chained(layers: list[Layer]) -> Found:
+    linears = []
+    for layer in layers:
+        made = nn.Linear(layer.inputs, layer.units)
+        made.weight.data, made.bias.data = torch.from_numpy(layer.weight), torch.from_numpy(layer.bias)
+        linears.append(made)
+    modules = [part for made in linears for part in (made, nn.ReLU())][:-1]
+    return Found("it", tuple(modules), tuple(linears), False)
+
+
+class Promises:
+    """Stands in for the search for gates: says what it was asked for, gives gates that leave all on."""
+
+    def __init__(self, many: int) -> None:
+        self.asked: list[tuple[Layer, torch.Tensor]] = []
+        self.many = many
+
+    def __call__(self, layer: Layer, x: torch.Tensor) -> list[Factors]:
+        self.asked.append((layer, x))
+        v = torch.zeros(1, layer.units)
+        return [
+            Factors(torch.zeros(layer.inputs, 1), v, torch.full((layer.units,), 100.0 + k))
+            for k in range(self.many)
+        ]
+
+
+def test_the_first_gate_that_keeps_the_answers_is_taken(monkeypatch):
+    promises = Promises(3)
+    monkeypatch.setattr(module, "_promising", promises)
+    layers = [plain(9, 4), plain(6, 5, 8, 3)]
+    shares, tried = iter([0.3, 0.2, 0.1]), []
+
+    def disagreement(candidate):
+        tried.append([[layer.gate and layer.gate.shift[0].item() for layer in one] for one in candidate])
+        return next(shares)
+
+    x = torch.randint(-2, 3, (40, 6)).float()
+    made = module._with_gate(layers, 1, 1, x, disagreement, 0.2)
+    assert made.gate.shift[0] == 101  # the second: as many as allowed may change
+    assert np.array_equal(made.weight, layers[1][1].weight)
+    assert tried == [[[None], [None, shift, None]] for shift in (100, 101)]
+    assert all(layer.gate is None for one in layers for layer in one)
+    ((asked, given),) = promises.asked
+    assert asked is layers[1][1]
+    hidden = np.maximum(x.numpy() @ layers[1][0].weight.T + layers[1][0].bias, 0)
+    np.testing.assert_array_equal(given, hidden)
+    assert module._with_gate(layers, 1, 1, x, lambda _: 1.0, 0.2) is layers[1][1]
+
+
+def test_no_gate_is_looked_for_where_none_may_be(monkeypatch):
+    promises = Promises(1)
+    monkeypatch.setattr(module, "_promising", promises)
+    layers = [plain(6, 5, 3)]
+    x = torch.ones(4, 6)
+    assert module._with_gate(layers, 0, 1, x, lambda _: 0.0, 0.2) is layers[0][1]  # without a ReLU
+    assert module._with_gate(layers, 0, 0, x, lambda _: 0.0, 0.0) is layers[0][0]
+    assert promises.asked == []
+    assert module._with_gate(layers, 0, 0, x, lambda _: 0.0, 0.001).gate is not None
+
+
+def test_many_scores_are_not_held_at_once(monkeypatch):
+    promises = Promises(0)
+    monkeypatch.setattr(module, "_promising", promises)
+    monkeypatch.setattr(module, "MOST_SCORES", 23)
+    module._with_gate([plain(6, 5, 3)], 0, 0, torch.ones(40, 6), lambda _: 0.0, 1.0)
+    assert len(promises.asked[0][1]) == 4  # 4 samples of 5 units
+
+
+def test_gates_are_tried_in_the_order_of_what_they_promise(inputs):
+    model = classifier()
+    layer = layer_of(model[0], "it", relu=True)
+    gates = module._promising(layer, inputs)
+    d, h = 60, 256
+    # 3, 6, 12 and 20 % of the dense work are what these ranks cost.
+    assert {gate.u.shape[1] for gate in gates} <= {1, 3, 6, 10}
+    assert len({gate.u.shape[1] for gate in gates}) > 1
+    promised = []
+    for gate in gates:
+        assert (gate.u.shape[0], gate.v.shape[1], gate.shift.shape) == (d, h, (h,))
+        on = (inputs @ gate.u @ gate.v + model[0].bias + gate.shift > 0).double().mean().item()
+        promised.append(1 / (on + gate.u.shape[1] * (d + h) / (d * h)))  # all inputs are in use
+    assert promised == sorted(promised, reverse=True)
+    assert promised[-1] > 1.3
+    positive = (inputs @ model[0].weight.T + model[0].bias > 0).double().mean().item()
+    # Thresholds only close gates, so the loosest of the widest leaves on what its estimate says.
+    assert max(promised) > 1 / positive * 0.5
+    sign = [gate for gate in gates if gate.u.shape[1] == 10][-1]
+    agreed = (
+        ((inputs @ sign.u @ sign.v + model[0].bias + sign.shift > 0) == (model[0](inputs) > 0))
+        .double()
+        .mean()
+    )
+    assert agreed > 0.97
+
+
+def test_where_exact_skip_is_as_good_no_gate_is_tried(inputs):
+    layer = layer_of(classifier()[0], "it", relu=True)
+    sparse = inputs * (torch.rand(inputs.shape, generator=torch.Generator().manual_seed(0)) < 0.01)
+    assert module._promising(layer, sparse) == []
+
+
+def test_a_layer_too_small_for_any_rank_has_no_gate():
+    layer = layer_of(nn.Linear(2, 2), "it", relu=True)
+    assert module._promising(layer, torch.randn(10, 2)) == []
+
+
+def test_ranks_are_not_above_what_the_samples_span(inputs):
+    layer = layer_of(classifier()[0], "it", relu=True)
+    assert {gate.u.shape[1] for gate in module._promising(layer, inputs[:4])} <= {1, 3}
+
+
+def test_a_chain_with_its_gates_for_verification():
+    layers = draw([6, 5, 3], 2, seed=0)
+    x = torch.randint(-2, 3, (2, 4, 6)).float()
+    out = module._Gated(layers)(x)
+    assert out.shape == (2, 4, 3)
+    np.testing.assert_array_equal(
+        out.reshape(8, 3).numpy(), layers_chain(layers, x.reshape(8, 6).numpy())[-1]
+    )
+
+
+def test_layers_of_a_chain():
+    for relu in (False, True):
+        found = chained(plain(6, 5, 3))._replace(ends_in_relu=relu)
+        assert [layer.relu for layer in module._layers(found)] == [True, relu]
+    found.linears[1].bias.data[0] = torch.nan
+    with pytest.raises(UserError, match=r"^layer 2 of it \(5x3\) holds NaN or infinity: nothing to compile$"):
+        module._layers(found)
+
+
+def test_predictions_are_the_largest_outputs(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(module, "BATCH", 3)
+
+    def model(x):
+        sizes.append(len(x))
+        assert not torch.is_grad_enabled()
+        return x
+
+    x = torch.randn(7, 4)
+    found = module._predictions(model, x)
+    assert found.tolist() == [[k] for k in x.argmax(1).tolist()]
+    assert sizes == [3, 3, 1]
+    deep = torch.randn(7, 2, 5, 4)
+    assert torch.equal(module._predictions(model, deep), deep.argmax(-1).reshape(7, 10))
+
+
+@pytest.mark.parametrize("outputs", [lambda x: (x,), lambda x: x.sum(1), lambda x: {"logits": x}])
+def test_outputs_that_hold_no_predictions(outputs):
+    message = "the model gives no tensor (batch, ..., classes): its predictions cannot be compared"
+    with pytest.raises(UserError, match="^" + re.escape(message) + "$"):
+        module._predictions(outputs, torch.ones(2, 4))
+
+
+def test_what_each_chain_gets_is_caught(inputs, monkeypatch):
+    monkeypatch.setattr(module, "BATCH", 300)
+    model = Holder().eval()
+    found, _ = search(model)
+    (caught,) = module._inputs_of(model, found, inputs)
+    torch.testing.assert_close(caught, model.norm(inputs).detach())
+    assert not caught.requires_grad
+    deep = nn.Sequential(nn.Unflatten(1, (4, 15)), linear(15, 6), nn.ReLU())
+    (caught,) = module._inputs_of(deep, search(deep)[0], inputs)
+    assert torch.equal(caught, inputs.reshape(3200, 15))
+
+
+def test_a_chain_that_cannot_be_calibrated(inputs):
+    class Unused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.spare = nn.Identity(), nn.Sequential(linear(60, 4), nn.ReLU())
+
+        def forward(self, x):
+            return self.used(x)
+
+    model = Unused()
+    with pytest.raises(
+        UserError, match=r"^spare\.0 to spare\.1 was never called by the model on the calibration inputs$"
+    ):
+        module._inputs_of(model, search(model)[0], inputs)
+    model = nn.Sequential(linear(60, 4), nn.ReLU())
+    inputs = inputs.clone()
+    inputs[799, 3] = torch.inf
+    with pytest.raises(UserError, match=r"^0 to 1 gets NaN or infinity on the calibration inputs$"):
+        module._inputs_of(model, search(model)[0], inputs)
+
+
+def test_a_quarter_is_held_out_and_the_rest_calibrates(inputs, monkeypatch):
+    model = classifier()
+    seen = []
+    monkeypatch.setattr(module, "_inputs_of", lambda m, f, x: seen.append(x) or [x])
+    verified = []
+    predictions = module._predictions
+    monkeypatch.setattr(module, "_predictions", lambda m, x: verified.append(x) or predictions(m, x))
+    fast = accelerate(model, inputs[:10], max_disagreement=0.0, threads=1)
+    assert fast.report.held_out == 2
+    assert torch.equal(seen[0], inputs[:8])
+    assert all(torch.equal(x, inputs[8:10]) for x in verified)
+    (part,) = (part for part in fast.modules() if isinstance(part, Chain))
+    assert part._threads == 1
+    assert torch.equal(part._inputs, inputs[:8])
+    assert accelerate(model, inputs[:4]).report.held_out == 1
+    assert Chain(chained(plain(6, 3)), plain(6, 3), torch.ones(2000, 6), 1)._inputs.shape == (1024, 6)
+
+
+def test_threads_are_torchs_where_none_are_given(inputs):
+    fast = accelerate(classifier(), inputs[:40], max_disagreement=0.0)
+    assert (
+        next(part for part in fast.modules() if isinstance(part, Chain))._threads == torch.get_num_threads()
+    )
+
+
+def test_gates_count_together(inputs, monkeypatch):
+    """What one layer's gate changes is in the next one's count, and all of it in the report."""
+    monkeypatch.setattr(module, "_promising", Promises(1))
+    model = classifier()
+    fast = accelerate(model, inputs, max_disagreement=0.001, threads=1)
+    (chain,) = (part for part in fast.modules() if isinstance(part, Chain))
+    assert [layer.gate is not None for layer in chain.layout.layers] == [True, True, False]
+    assert fast.report.chains == ("in the engine: 0 to 5: 60-256-64-5, ranks 1-1-0",)
+    assert fast.report.disagreement == 0
+
+    def shut(layer, x):
+        return [
+            Factors(
+                torch.zeros(layer.inputs, 1), torch.zeros(1, layer.units), torch.full((layer.units,), -1e9)
+            )
+        ]
+
+    monkeypatch.setattr(module, "_promising", shut)
+    fast = accelerate(model, inputs, max_disagreement=1.0, threads=1)
+    verifying = inputs[-200:]
+    only = model[5].bias.argmax()
+    assert fast.report.disagreement == (model(verifying).argmax(1) != only).double().mean().item()
+    assert accelerate(model, inputs, max_disagreement=0.01, threads=1).report.disagreement == 0
+
+
+def test_size_classes():
+    layers = plain(6, 5, 3)
+    part = Chain(chained(layers), layers, torch.randn(30, 6), 1)
+    made = []
+    part._compile = lambda size: made.append(size) or size
+    sizes = (0, 1, 2, 8, 9, 32, 33, 256, 257, 1024, 5000)
+    assert [part.at(size) for size in sizes] == [1, 1, 8, 8, 32, 32, 256, 256, 1024, 1024, 1024]
+    assert made == [1, 8, 32, 256, 1024]
+
+
+def test_a_plan_is_chosen_for_its_size_and_said_so(caplog):
+    caplog.set_level(logging.INFO, "ccsweep.engine")
+    layers = draw([6, 5, 3], 2, seed=0)
+    part = Chain(chained(layers), layers, torch.randn(30, 6), 2)
+    compiled = part.at(20)
+    assert caplog.messages == ["choosing a plan for batches of up to 32"]
+    assert (compiled.plan.batch_size, compiled.plan.threads, compiled.threads, compiled.plan.engine) == (
+        32,
+        2,
+        2,
+        "auto",
+    )
+    assert compiled.layout is part.layout
+
+
+def test_another_type_goes_through_the_original(inputs):
+    layers = plain(6, 5, 3)
+    part = Chain(chained(layers), layers, torch.randn(30, 6), 1)
+    x = torch.randint(-2, 3, (4, 6)).float()
+    expected = torch.from_numpy(layers_chain(layers, x.numpy())[-1])
+    part.double()
+    torch.testing.assert_close(part(x.double()), expected.double())
+    assert part.compiled == {}
+    assert part(x).dtype == torch.float32
+    assert list(part.compiled) == [8]
+    assert part(x[0]).shape == (3,)
+    assert part(x.reshape(2, 2, 6)).shape == (2, 2, 3)
+    meta = Chain(Found("it", (nn.Linear(6, 3, device="meta"),), (), False), layers, torch.ones(2, 6), 1)
+    assert meta(torch.ones(4, 6, device="meta")).is_meta
+
+
+def test_plans_of_all_chains(inputs):
+    model = nn.Sequential(linear(60, 20), nn.ReLU(), nn.Tanh(), linear(20, 10), nn.ReLU())
+    fast = accelerate(model, inputs, max_disagreement=0.0, batch_sizes=[1, 5], threads=1)
+    assert [(plan.batch_size, plan.layers[0].inputs) for plan in fast.plans] == [
+        (1, 60),
+        (8, 60),
+        (1, 20),
+        (8, 20),
+    ]
+    assert not fast.training
+    assert not fast(inputs[:2]).requires_grad
+
+
+def test_tensors_are_shared_with_the_original(inputs):
+    model = Holder().train()
+    model.register_buffer("kept", torch.ones(1))
+    fast = accelerate(model, inputs, max_disagreement=0.0, threads=1)
+    assert fast.model.norm.weight is model.norm.weight
+    assert fast.model.kept is model.kept
+    assert not fast.model.norm.training
+    assert model.norm.training

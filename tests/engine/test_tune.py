@@ -9,7 +9,7 @@ import torch
 from ccsweep import engine
 from ccsweep.engine import tune
 from ccsweep.errors import UserError
-from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
+from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, WAYS
 
 
 @pytest.fixture(autouse=True)
@@ -129,3 +129,182 @@ def test_a_network_that_diverged_is_refused(network, inputs):
     message = "the output layer (16x5) holds NaN or infinity: nothing to compile"
     with pytest.raises(UserError, match="^" + re.escape(message) + "$"):
         engine.compile(network, inputs)
+
+
+class Clock:
+    """Stands in for the race: layers alone take what ``alone`` says, whole plans what ``whole`` does."""
+
+    def __init__(
+        self, monkeypatch, alone: list[dict[str, float]], whole: dict[tuple[str, ...], float]
+    ) -> None:
+        self.alone, self.whole, self.races = alone, whole, []
+        monkeypatch.setattr(tune, "race", self.race)
+
+    def race(self, runs, seconds):
+        layers = sum(isinstance(next(iter(names)), str) for names, _ in self.races)
+        self.races.append((set(runs), seconds))
+        for run in runs.values():
+            run()
+        if isinstance(next(iter(runs)), str):
+            return {way: [self.alone[layers % len(self.alone)][way]] * 3 for way in runs}
+        return {ways: [1.0, self.whole.get(ways, 500.0), 1e9] for ways in runs}
+
+
+FIRST = {DENSE: 10.0, INPUT_SPARSE: 30.0, GATED: 20.0, TWO_SIDED: 25.0}
+SECOND = {DENSE: 40.0, INPUT_SPARSE: 30.0, GATED: 60.0, TWO_SIDED: 50.0}
+LAST = {DENSE: 5.0, INPUT_SPARSE: 6.0}
+ALL_DENSE = (DENSE,) * 3
+# At batch 100 a layer is timed on one batch, so the times are as they stand.
+WHOLE_PLANS = {
+    (DENSE, INPUT_SPARSE, DENSE),  # the fastest of each
+    (GATED, INPUT_SPARSE, INPUT_SPARSE),  # in one compiled call
+    (INPUT_SPARSE,) * 3,
+    (GATED, TWO_SIDED, DENSE),  # all gates
+    ALL_DENSE,
+}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return lambda whole: Clock(monkeypatch, [FIRST, SECOND, LAST], whole)
+
+
+def test_whole_plans_are_put_together_from_layers(network, inputs, clock):
+    timed = clock({})
+    plan = engine.compile(network, inputs, 100, 1, max_disagreement=1.0, seconds=0.5).plan
+    ways, gated = set(WAYS), {DENSE, INPUT_SPARSE}
+    assert timed.races == [(ways, 0.5), (ways, 0.5), (gated, 0.5), (WHOLE_PLANS, 1.0)]
+    assert [layer.microseconds for layer in plan.layers] == [FIRST, SECOND, LAST]
+
+
+def test_the_fastest_whole_plan_wins_by_its_median(network, inputs, clock):
+    best = (GATED, INPUT_SPARSE, INPUT_SPARSE)
+    clock({best: 97.9, ALL_DENSE: 100.0, (INPUT_SPARSE,) * 3: 98.0})
+    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=1.0)
+    plan = compiled.plan
+    assert (plan.ways, plan.microseconds, plan.dense_microseconds) == (best, 97.9, 100.0)
+    assert (plan.batch_size, plan.threads, plan.engine, plan.notes) == (100, 1, "auto", ())
+    assert (compiled.ways, compiled.threads) == (best, 1)
+    # Gates that are not in use are not kept in memory.
+    assert [layer.gate is not None for layer in compiled.layout.layers] == [True, False, False]
+    assert plan.bytes == compiled.layout.bytes
+    changed = compiled(inputs).argmax(1) != network(inputs).argmax(1)
+    assert plan.disagreement == pytest.approx(changed.double().mean().item())
+
+
+def test_a_gain_below_two_per_cent_is_none(network, inputs, clock):
+    clock({(INPUT_SPARSE,) * 3: 98.1, ALL_DENSE: 100.0})
+    plan = engine.compile(network, inputs, 100, 1, max_disagreement=1.0).plan
+    assert (plan.ways, plan.microseconds) == (ALL_DENSE, 100.0)
+    assert plan.notes == ("no other way was faster than dense by 2 % or more",)
+
+
+def test_plans_that_change_answers_are_not_even_timed(network, inputs, clock):
+    """The first layer's gates are all shut: without them it is another network."""
+    network = copy.deepcopy(network)
+    network.hidden[0].shift.fill_(-torch.inf)
+    timed = clock({ALL_DENSE: 1.0})
+    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=0.0)
+    plans, _ = timed.races[-1]
+    assert plans == {(GATED, TWO_SIDED, DENSE), (GATED, INPUT_SPARSE, INPUT_SPARSE), ALL_DENSE}
+    assert compiled.ways[0] == GATED
+    torch.testing.assert_close(compiled(inputs).argmax(1), network(inputs).argmax(1))
+    without = tune.chain(tune.layers_of(network), inputs.numpy(), gated=False)[-1].argmax(1)
+    share = (torch.from_numpy(without) != network(inputs).argmax(1)).double().mean().item()
+    assert compiled.plan.notes == (
+        f"leaving out all gates changes {share:.2%} of predictions: dense was not tried",
+    )
+    # As many as it changes may change.
+    assert engine.compile(network, inputs, 100, 1, max_disagreement=share).ways == ALL_DENSE
+
+
+def test_what_is_forced_is_timed_beside_dense(network, inputs, clock):
+    forced = [TWO_SIDED, DENSE, INPUT_SPARSE]
+    timed = clock({tuple(forced): 7.0, ALL_DENSE: 3.0})
+    plan = engine.compile(network, inputs, 100, 1, engine=forced, seconds=0.5).plan
+    assert timed.races[-1] == ({tuple(forced), ALL_DENSE}, 0.5)
+    assert (plan.engine, plan.ways, plan.microseconds, plan.dense_microseconds) == (
+        "ways",
+        tuple(forced),
+        7.0,
+        3.0,
+    )
+    assert plan.notes == ()
+    assert engine.compile(network, inputs, 100, 1, engine="gated").ways == (GATED, TWO_SIDED, DENSE)
+    assert engine.compile(network, inputs, 100, 1, engine="dense").plan.engine == "dense"
+
+
+def test_threads_are_torchs_where_none_are_given(network, inputs, clock):
+    clock({})
+    assert engine.compile(network, inputs, 100).threads == torch.get_num_threads()
+
+
+@pytest.mark.parametrize(("batch", "together", "threads"), [(1, 1, 1), (5, 5, 2), (64, 64, 2), (100, 64, 2)])
+def test_a_layer_alone_is_timed_on_64_samples_or_more(network, inputs, batch, together, threads, monkeypatch):
+    made, ran = [], []
+    times = 64 // batch or 1
+
+    class Stage(tune.Skipping):
+        def __init__(self, *given):
+            made.append(given[1:])
+            super().__init__(*given)
+
+        def __call__(self, x):
+            ran.append(len(x))
+            return super().__call__(x)
+
+    monkeypatch.setattr(tune, "Skipping", Stage)
+    monkeypatch.setattr(tune, "run_dense", lambda layers, x: ran.append((len(layers), len(x))))
+    Clock(monkeypatch, [FIRST, SECOND, LAST], {})
+    tuner = tune.Tuner(tune.Layout(tune.layers_of(network)), inputs, batch, threads=2)
+    found = tuner._time_layer(0)
+    assert found == {way: took if way == DENSE else took / times for way, took in FIRST.items()}
+    assert made == [(0, [way], threads, together) for way in (INPUT_SPARSE, GATED, TWO_SIDED)]
+    assert ran == [(1, batch)] + [batch * times] * 3
+
+
+def test_batches_hold_other_samples_as_long_as_there_are_any(network, inputs):
+    tuner = tune.Tuner(tune.Layout(tune.layers_of(network)), inputs, 1, 1)
+    few = torch.arange(7)[:, None].numpy()
+    cases = {3: [[0, 1, 2], [3, 4, 5], [0, 1, 2]], 7: [list(range(7))] * 2, 9: [[*range(7), 0, 1]] * 2}
+    for size, expected in cases.items():
+        batches = tuner._batches(few, size)
+        assert [next(batches)[:, 0].tolist() for _ in expected] == expected
+    assert len(next(tuner._batches(few, 30))) == 30
+
+
+def test_the_densities_of_a_plan(network, inputs, clock):
+    clock({})
+    plan = engine.compile(network, inputs, 100, 1, engine="gated").plan
+    x, found = inputs, []
+    for layer in network.hidden:
+        gate = layer.gate(x)
+        found.append(((x != 0).double().mean().item(), gate.double().mean().item(), layer.rank))
+        x = layer(x)
+    found.append(((x != 0).double().mean().item(), 1.0, None))
+    assert [(p.input_density, p.unit_density, p.rank) for p in plan.layers] == [
+        (pytest.approx(a), pytest.approx(b), rank) for a, b, rank in found
+    ]
+    assert [(p.inputs, p.units) for p in plan.layers] == [(40, 24), (24, 16), (16, 5)]
+
+
+def test_the_answers_to_keep_may_be_those_without_gates(network, inputs):
+    network = copy.deepcopy(network)
+    network.hidden[0].shift.fill_(-torch.inf)
+    layout = tune.Layout(tune.layers_of(network))
+    gated, plain = (tune.Tuner(layout, inputs, 1, 1, gated=gated) for gated in (True, False))
+    assert (plain._disagreement(ALL_DENSE), gated._disagreement((GATED, GATED, DENSE))) == (0, 0)
+    assert plain._disagreement((GATED, GATED, DENSE)) == gated._disagreement(ALL_DENSE) > 0
+
+
+def test_so_many_calibration_inputs_are_enough():
+    inputs = torch.ones(3000, 4)
+    assert len(tune.calibration(inputs, 4)) == 2048
+    assert tune.calibration(inputs[:9].double(), 4).dtype == torch.float32
+    inputs[2048:] = torch.nan  # not among those
+    tune.calibration(inputs, 4)
+    inputs[2047, 3] = torch.inf
+    with pytest.raises(
+        UserError, match=r"^calibration_inputs hold NaN or infinity: expected real inputs of the network$"
+    ):
+        tune.calibration(inputs, 4)
