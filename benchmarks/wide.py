@@ -12,9 +12,9 @@ import sys
 
 import torch
 
+from ccsweep.config.schema import RanksConfig
 from ccsweep.engine.benchmark import compare
 from ccsweep.estimator.factors import Factors
-from ccsweep.estimator.fit import EstimatorSettings
 from ccsweep.network import ConditionalMLP
 
 INPUTS, UNITS, RANK = 4096, 16384, 100
@@ -25,7 +25,7 @@ DEVIATIONS = -1.28
 def layer() -> ConditionalMLP:
     """The layer, with one output behind it."""
     torch.manual_seed(0)
-    network = ConditionalMLP([INPUTS, UNITS, 1], EstimatorSettings("svd", ranks=(RANK,)))
+    network = ConditionalMLP([INPUTS, UNITS, 1], RanksConfig([RANK]))
     hidden = network.hidden[0]
     with torch.no_grad():
         u, v = torch.randn(INPUTS, RANK) / INPUTS**0.5, torch.randn(RANK, UNITS) / RANK**0.5

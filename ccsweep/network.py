@@ -15,10 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ccsweep.config.schema import EstimatorConfig, RanksConfig
+from ccsweep.errors import UserError
+from ccsweep.estimator import ESTIMATORS
+from ccsweep.estimator.budget import ranks_within
 from ccsweep.estimator.factors import Factors
-from ccsweep.estimator.fit import EstimatorSettings, fit, with_thresholds
 from ccsweep.estimator.layer import LayerData
+from ccsweep.estimator.lowrank import energy_rank
 from ccsweep.estimator.moments import RunningMoments
+from ccsweep.estimator.thresholds import density_threshold, energy_thresholds
 
 
 class Trace(NamedTuple):
@@ -99,14 +104,12 @@ class ConditionalLinear(nn.Linear):
         """Activations (batch, units) of x (batch, in_features)."""
         return self.trace(x).activation
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # The factors' shapes may be a result of training, not of the config.
         for name in ("u", "v") if self.gated else ():
             if (saved := state_dict.get(prefix + name)) is not None:
                 setattr(self, name, getattr(self, name).new_empty(saved.shape))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class ConditionalMLP(nn.Module):
@@ -114,9 +117,8 @@ class ConditionalMLP(nn.Module):
 
     Args:
         sizes: inputs, hidden units and outputs, e.g. ``[784, 1000, 600, 400, 10]``.
-        estimator: how layers guess signs; None for the control.
-        gated_layers: how many hidden layers have an estimator, from the first; None means all.
-        running: keep up running moments of the gated layers' inputs.
+        ranks: how large the factors are; None for the control, which has no estimator.
+        estimator: how layers guess signs, and which of them; None for the paper's truncated SVD in all.
         dropout_input: share of inputs zeroed in training.
         dropout_hidden: share of each hidden layer's activations zeroed in training.
     """
@@ -124,16 +126,16 @@ class ConditionalMLP(nn.Module):
     def __init__(
         self,
         sizes: Sequence[int],
-        estimator: EstimatorSettings | None = None,
-        gated_layers: int | None = None,
-        running: bool = False,
+        ranks: RanksConfig | None = None,
+        estimator: EstimatorConfig | None = None,
         dropout_input: float = 0.0,
         dropout_hidden: float = 0.0,
     ) -> None:
         super().__init__()
-        self.estimator = estimator
-        hidden = len(sizes) - 2
-        gated = 0 if estimator is None else hidden if gated_layers is None else gated_layers
+        self.ranks = ranks or RanksConfig()
+        self.estimator = estimator or EstimatorConfig("svd")
+        hidden, running = len(sizes) - 2, self.estimator.moments == "running"
+        gated = self.estimator.gated_layers(self.ranks, hidden)
         # A ModuleList says too little of what it holds.
         self.hidden: Sequence[ConditionalLinear] = nn.ModuleList(  # type: ignore[assignment]
             ConditionalLinear(sizes[i], sizes[i + 1], gated=i < gated, running=running) for i in range(hidden)
@@ -192,21 +194,47 @@ class ConditionalMLP(nn.Module):
         Raises:
             UserError: what the estimator asks for cannot be had from the weights and inputs.
         """
-        if self.estimator is None:
+        how, gated = self.estimator, [layer for layer in self.hidden if layer.gated]
+        if not gated:
             return
-        gated = [layer for layer in self.hidden if layer.gated]
-        layers = self.layer_data(images) if layers is None else layers
-        dense = sum(layer.weight.numel() for layer in self.linears())
-        found = fit(layers[: len(gated)], self.estimator, dense, [layer.factors for layer in gated])
+        layers = (self.layer_data(images) if layers is None else layers)[: len(gated)]
+        found = [
+            ESTIMATORS[how.name].factors(data, rank, how.refresh, layer.factors)
+            for layer, data, rank in zip(gated, layers, self._ranks(layers), strict=True)
+        ]
         for layer, factors in zip(gated, found, strict=True):
-            layer.factors = factors
-        if not self.estimator.thresholds_by_data:
+            layer.factors = factors._replace(shift=factors.shift - how.threshold)
+        if how.energy_loss is None and how.density is None:
             return
         x = layers[0].inputs if images is None else images
         for layer in gated:
-            weight, bias = layer.weight.T, layer.bias
-            layer.factors = with_thresholds(layer.factors, self.estimator, x, weight, bias)
+            factors = layer.factors
+            layer.factors = factors._replace(shift=factors.shift - self._thresholds(layer, x))
             x = layer(x)
+
+    def _ranks(self, layers: Sequence[LayerData]) -> Sequence[int]:
+        """One rank for each gated layer."""
+        estimator, asked = ESTIMATORS[self.estimator.name], self.ranks
+        if asked.layers is not None:
+            ranks = asked.layers[: len(layers)]
+            for layer, rank in zip(layers, ranks, strict=True):
+                most = min(layer.weight.shape)
+                if not 1 <= rank <= most:
+                    raise UserError(f"rank {rank} for the {layer} layer: expected 1 to {most}")
+            return ranks
+        if asked.budget is not None:
+            dense = sum(layer.weight.numel() for layer in self.linears())
+            return ranks_within(layers, estimator, asked.budget, dense)
+        assert asked.energy is not None
+        return [energy_rank(estimator.spectrum(layer).values, asked.energy) for layer in layers]
+
+    def _thresholds(self, layer: ConditionalLinear, x: Tensor) -> Tensor:
+        """Thresholds (units,) from what a layer gets, (samples, in_features)."""
+        how, scores = self.estimator, layer.factors.scores(x, layer.bias)
+        if how.energy_loss is not None:
+            return energy_thresholds(scores, F.linear(x, layer.weight, layer.bias), how.energy_loss)
+        assert how.density is not None
+        return density_threshold(scores, how.density)
 
     @torch.no_grad()
     def _inputs(self, images: Tensor) -> list[Tensor]:

@@ -60,6 +60,10 @@ class EstimatorConfig:
         start = self.gate_in_training
         return start if isinstance(start, bool) else epoch >= start
 
+    def gated_layers(self, ranks: RanksConfig, hidden: int) -> int:
+        """How many of ``hidden`` layers have an estimator, from the first."""
+        return 0 if ranks == RanksConfig() else 1 if self.placement == "first" else hidden
+
 
 @dataclass
 class TrainingConfig:
@@ -160,6 +164,4 @@ class Config:
     @property
     def gated_layers(self) -> int:
         """How many hidden layers have an estimator, from the first."""
-        if self.ranks == RanksConfig():
-            return 0
-        return 1 if self.estimator.placement == "first" else len(self.architecture.hidden)
+        return self.estimator.gated_layers(self.ranks, len(self.architecture.hidden))

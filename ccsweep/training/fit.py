@@ -18,7 +18,6 @@ from ccsweep.config.schema import Config
 from ccsweep.data.dataset import Dataset
 from ccsweep.data.module import ArrayDataModule
 from ccsweep.errors import UserError
-from ccsweep.estimator.fit import EstimatorSettings
 from ccsweep.estimator.statistics import GateStatistics
 from ccsweep.network import ConditionalMLP
 from ccsweep.training import checkpoint
@@ -70,30 +69,13 @@ def build_network(config: Config) -> ConditionalMLP:
     torch.manual_seed(training.seed)
     network = ConditionalMLP(
         config.layer_sizes,
-        _estimator(config),
-        gated_layers=config.gated_layers,
-        running=config.estimator.moments == "running",
+        config.ranks,
+        config.estimator,
         dropout_input=training.dropout_input,
         dropout_hidden=training.dropout_hidden,
     )
     network.initialise(training.weight_std, training.bias)
     return network
-
-
-def _estimator(config: Config) -> EstimatorSettings | None:
-    ranks, how, gated = config.ranks, config.estimator, config.gated_layers
-    if not gated:
-        return None
-    return EstimatorSettings(
-        name=how.name,
-        ranks=None if ranks.layers is None else tuple(ranks.layers[:gated]),
-        energy=ranks.energy,
-        budget=ranks.budget,
-        threshold=how.threshold,
-        energy_loss=how.energy_loss,
-        density=how.density,
-        refresh=how.refresh,
-    )
 
 
 def calibration_images(config: Config, dataset: Dataset) -> Tensor:

@@ -220,7 +220,8 @@ class ConditionalModule(pl.LightningModule):
         for layer, density in zip(self.network.hidden, densities, strict=True):
             d, h, rank = layer.in_features, layer.out_features, layer.rank
             refresh = 0.0
-            if rank is not None and (how := self.network.estimator) is not None:
+            if rank is not None:
+                how = self.network.estimator
                 refresh = ESTIMATORS[how.name].operations(d, h, rank, how.refresh)
             yield LayerCost(d, h, rank, density, refresh)
         output = self.network.output

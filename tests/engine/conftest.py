@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from ccsweep.config.schema import RanksConfig
 from ccsweep.engine.layers import Layer
 from ccsweep.estimator.factors import Factors
-from ccsweep.estimator.fit import EstimatorSettings
 from ccsweep.network import ConditionalMLP
 
 
@@ -32,7 +32,7 @@ def draw(sizes: list[int], rank: int, seed: int) -> list[Layer]:
 def network() -> ConditionalMLP:
     """40-24-16-5, gated, not trained: half of its units are positive."""
     torch.manual_seed(0)
-    network = ConditionalMLP([40, 24, 16, 5], EstimatorSettings("svd", ranks=(20, 14)))
+    network = ConditionalMLP([40, 24, 16, 5], RanksConfig([20, 14]))
     network.initialise(weight_std=0.3, bias=0.1)
     network.refresh()
     return network.eval()

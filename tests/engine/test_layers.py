@@ -55,7 +55,7 @@ def test_the_layers_of_a_network(network):
 
 
 def test_gates_of_another_type_become_float32(network):
-    double = ConditionalMLP([4, 3, 2], network.estimator).double()
+    double = ConditionalMLP([4, 3, 2], network.ranks).double()
     double.hidden[0].factors = Factors(torch.ones(4, 1), torch.ones(1, 3), torch.ones(3))
     assert {part.dtype for part in layers_of(double)[0].gate} == {torch.float32}
     assert layers_of(double)[0].weight.dtype == np.float32

@@ -82,10 +82,10 @@ def test_memory_is_reported(network, inputs):
 
 
 def test_memory_of_wide_layers_stays_below_the_promise():
-    from ccsweep.estimator.fit import EstimatorSettings
+    from ccsweep.config.schema import RanksConfig
     from ccsweep.network import ConditionalMLP
 
-    network = ConditionalMLP([784, 1000, 600, 10], EstimatorSettings("svd", ranks=(50, 35)))
+    network = ConditionalMLP([784, 1000, 600, 10], RanksConfig([50, 35]))
     network.initialise(weight_std=0.05, bias=0.0)
     network.refresh()
     inputs = torch.rand(20, 784)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ccsweep.config.schema import EstimatorConfig, RanksConfig
 from ccsweep.errors import UserError
-from ccsweep.estimator.fit import EstimatorSettings
 from ccsweep.network import ConditionalMLP
 from ccsweep.training.checkpoint import AtomicCheckpointIO, load, load_network
 
@@ -21,32 +21,32 @@ def saved(network: ConditionalMLP, path: Path) -> Path:
 
 
 def test_a_network_comes_back_as_it_was(tmp_path: Path) -> None:
-    network = ConditionalMLP([6, 5, 3], EstimatorSettings(ranks=(2,), threshold=0.1))
+    network = ConditionalMLP([6, 5, 3], RanksConfig([2]), EstimatorConfig("svd", threshold=0.1))
     network.refresh()
     network.hidden[0].u.mul_(2)  # factors that are not those of the weights
     path = saved(network, tmp_path / "best.ckpt")
-    other = ConditionalMLP([6, 5, 3], EstimatorSettings(ranks=(2,)))
+    other = ConditionalMLP([6, 5, 3], RanksConfig([2]))
     assert load_network(other, path) == 3
     x = torch.randn(7, 6)
     assert torch.equal(network(x), other(x))
 
 
 def test_another_estimator_keeps_factors_of_its_own(tmp_path: Path) -> None:
-    network = ConditionalMLP([6, 5, 3], EstimatorSettings(ranks=(2,)), running=True)
+    network = ConditionalMLP([6, 5, 3], RanksConfig([2]), EstimatorConfig("svd", moments="running"))
     network.refresh()
     path = saved(network, tmp_path / "best.ckpt")
-    other = ConditionalMLP([6, 5, 3], EstimatorSettings(ranks=(3,)))
+    other = ConditionalMLP([6, 5, 3], RanksConfig([3]))
     load_network(other, path, factors=False)
     assert torch.equal(other.hidden[0].weight, network.hidden[0].weight)
     assert other.hidden[0].rank == 0  # not refreshed yet
 
 
 def test_a_network_that_only_predicts_needs_no_running_moments(tmp_path: Path) -> None:
-    network = ConditionalMLP([6, 5, 3], EstimatorSettings("whitened", ranks=(2,)), running=True)
+    network = ConditionalMLP([6, 5, 3], RanksConfig([2]), EstimatorConfig("whitened", moments="running"))
     network.hidden[0].running.update(torch.randn(20, 6))
     network.refresh()
     path = saved(network, tmp_path / "best.ckpt")
-    other = ConditionalMLP([6, 5, 3], EstimatorSettings("whitened", ranks=(2,)))
+    other = ConditionalMLP([6, 5, 3], RanksConfig([2]), EstimatorConfig("whitened"))
     load_network(other, path)
     x = torch.randn(7, 6)
     assert torch.equal(network(x), other(x))
