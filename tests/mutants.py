@@ -7,7 +7,7 @@ taken out of every ``zip``: it is an assertion, and says nothing where the lengt
 stands at module level, files of numba kernels (their tests compare them with NumPy references), and tests that
 start ``python -m ccsweep`` (the ``user`` fixture; minutes for each mistake).
 
-A second run tests again what survived the first and what has changed since.
+A second run tries again what survived the first, what ran out of time and what has changed since.
 """
 
 import ast
@@ -21,6 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SURVIVED, NO_TESTS, SKIPPED = 0, 33, 34  # mutmut's exit codes of a mistake; None: not tried yet
+NOTICED = (1, 3)  # a test failed, or pytest could not go on; any other code is a run out of time or a crash
 
 
 def main(room: str, sample: int | None = None) -> None:
@@ -101,8 +102,8 @@ def _choose(results: dict[Path, dict[str, Any]], sample: int | None) -> None:
     chosen = set(names if sample is None else random.Random(0).sample(names, min(sample, len(names))))
     for path, meta in results.items():
         for name, code in meta["exit_code_by_key"].items():
-            again = None if code in (SURVIVED, NO_TESTS, SKIPPED) else code
-            meta["exit_code_by_key"][name] = again if name in chosen else SKIPPED
+            kept = code if code in NOTICED else None
+            meta["exit_code_by_key"][name] = kept if name in chosen else SKIPPED
         path.write_text(json.dumps(meta))
 
 
@@ -110,7 +111,7 @@ def _report(work: Path) -> None:
     """Print a score per module and write down what survived."""
     from mutmut.mutation.diff_apply import get_diff_for_mutant
 
-    survivors, everything = [], [0, 0]
+    survivors, everything = [], [0, 0, 0]
     for path, meta in _results(work).items():
         module = path.relative_to(work / "mutants").with_suffix("")
         tried = {name: code for name, code in meta["exit_code_by_key"].items() if code != SKIPPED}
@@ -120,15 +121,17 @@ def _report(work: Path) -> None:
             + get_diff_for_mutant(name, path=module)
             for name in alive
         ]
-        _print_score(str(module), len(tried) - len(alive), len(tried))
-        everything = [everything[0] + len(tried) - len(alive), everything[1] + len(tried)]
+        scores = [len(tried) - len(alive), len(tried), sum(code in NOTICED for code in tried.values())]
+        everything = [a + b for a, b in zip(everything, scores, strict=True)]
+        _print_score(str(module), *scores)
     _print_score("killed in all", *everything)
     (work / "survivors.diff").write_text("\n".join(survivors))
     print(f"what survived: {(work / 'survivors.diff').relative_to(ROOT)}")
 
 
-def _print_score(what: str, killed: int, tried: int) -> None:
-    print(f"{what:40} {killed:5} of {tried:5}  {100 * killed / max(tried, 1):5.1f} %")
+def _print_score(what: str, killed: int, tried: int, by_tests: int) -> None:
+    late = f"  ({killed - by_tests} by the clock)" if killed > by_tests else ""
+    print(f"{what:40} {killed:5} of {tried:5}  {100 * killed / max(tried, 1):5.1f} %{late}")
 
 
 # From here on a pytest plugin, which mutmut's runs load with ``-p tests.mutants``.
