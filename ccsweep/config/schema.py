@@ -1,34 +1,60 @@
-"""The schema of a run: one dataclass a group, names and types.
+"""The schema of a run: one dataclass a group; names, types, and what else must be known of a key.
 
 YAML alone accepts ``learning_rate: abc``; a typed schema does not: Hydra checks against these classes while
-it composes. What each key means stands beside its value in ``conf/``; ``ccsweep.config`` checks the values.
+it composes, and ``ccsweep.config.check`` against the ranges. Beside its type a key may have a range, a string
+that says it in an error, and roles (``ccsweep.config.marks``). Values stand in ``conf/``, each with what its
+key means, and not here: only what a network is built from in Python, ranks and estimator, has defaults here
+too, and a test holds them to those of ``conf/``.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from math import isfinite
+from typing import Annotated, Any
 
-from omegaconf import MISSING
+from annotated_types import Ge, Gt, Le, Lt, Predicate
+
+from ccsweep.config.marks import Count, NotNegative, OneOf, Part, Positive, Role, Seed
+
+
+@dataclass(frozen=True)
+class About:
+    """What a task is about: data and a network to train, or a run that was trained, or a study."""
+
+    run: bool = False
+    study: bool = False
+    trials: bool = False
+    """Whether ``-m`` may run many of it."""
+
+
+TASKS = {
+    "train": About(trials=True),
+    "evaluate": About(run=True, trials=True),
+    "benchmark": About(run=True),
+    "sweep_status": About(study=True),
+    "export": About(study=True),
+}
+"""Each is the function of its name in the module ``ccsweep.tasks.NAME``."""
 
 
 @dataclass
 class DataConfig:
     """Which images, from where, how many are held out."""
 
-    name: str = MISSING
-    features: int = MISSING
-    classes: int = MISSING
-    dir: str | None = None
-    verify: bool = True
-    stand_in: str | None = None
-    extra: bool = False
-    samples: int | None = None
+    name: str
+    features: Annotated[int, Gt(0), "a positive number of inputs"]
+    classes: Annotated[int, Ge(2), "at least 2 classes"]
+    dir: Annotated[str | None, Role.MACHINE, Role.RESUME, Role.RUN]
+    verify: Annotated[bool, Role.MACHINE, Role.RUN]
+    stand_in: str | None
+    extra: bool
+    samples: int | None
 
 
 @dataclass
 class ArchitectureConfig:
     """Units of each hidden layer; input and output sizes follow from the data."""
 
-    hidden: list[int] = MISSING
+    hidden: list[int]
 
 
 @dataclass
@@ -36,24 +62,26 @@ class RanksConfig:
     """One rank per hidden layer, a share of spectral energy, a share of the work, or none (the control)."""
 
     layers: list[int] | None = None
-    energy: float | None = None
-    budget: float | None = None
+    energy: Annotated[float | None, Gt(0), Le(1), "a share above 0 and at most 1"] = None
+    budget: Annotated[float | None, Gt(0), Le(1), "a share above 0 and at most 1"] = None
 
 
 @dataclass
 class EstimatorConfig:
     """How the sign of a pre-activation is guessed."""
 
-    name: str = MISSING
-    threshold: float = 0.0
-    energy_loss: float | None = None
-    density: float | None = None
-    calibration: int = 2000
-    moments: str = "calibration"
-    refresh: str = "full"
-    refresh_steps: int | None = None
-    gate_in_training: bool | int = True
-    placement: str = "all"
+    name: str
+    threshold: Annotated[float, Predicate(isfinite), "a finite number"] = 0.0
+    energy_loss: Annotated[float | None, Gt(0), Lt(1), "a share above 0 and below 1, or null"] = None
+    density: Annotated[float | None, Gt(0), Le(1), "a share above 0 and at most 1, or null"] = None
+    calibration: Annotated[int, Gt(0), "a positive number of training images"] = 2000
+    moments: Annotated[str, OneOf(("calibration", "running"))] = "calibration"
+    refresh: Annotated[str, OneOf(("full", "randomised", "warm"))] = "full"
+    refresh_steps: Annotated[int | None, Gt(0), "a positive number, or null"] = None
+    gate_in_training: Annotated[
+        bool | int, Ge(0), "true, false, or the epoch to start in, counted from 0"
+    ] = True
+    placement: Annotated[str, OneOf(("all", "first"))] = "all"
 
     def gates_in_training(self, epoch: int) -> bool:
         """Whether the gate is on while epoch ``epoch``, counted from 0, trains."""
@@ -69,81 +97,81 @@ class EstimatorConfig:
 class TrainingConfig:
     """Optimisation, regularisation, initialisation, and when to stop."""
 
-    epochs: int = MISSING
-    batch_size: int = MISSING
-    learning_rate: float = MISSING
-    learning_rate_decay: float = MISSING
-    momentum: float = MISSING
-    momentum_growth: float = MISSING
-    momentum_max: float = MISSING
-    max_norm: float | None = MISSING
-    l1: float = MISSING
-    l2: float = MISSING
-    dropout_input: float = MISSING
-    dropout_hidden: float = MISSING
-    weight_std: float = MISSING
-    bias: float = MISSING
-    source: str = MISSING
-    verified: bool = MISSING
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "float32"
-    patience: int | None = None
-    max_minutes: float | None = None
-    resume: str | None = None
+    epochs: Annotated[Count, Role.RESUME]
+    batch_size: Count
+    learning_rate: Positive
+    learning_rate_decay: Positive
+    momentum: Part
+    momentum_growth: Positive
+    momentum_max: Part
+    max_norm: Annotated[float | None, Gt(0), "a positive number, or null for none"]
+    l1: NotNegative
+    l2: NotNegative
+    dropout_input: Part
+    dropout_hidden: Part
+    weight_std: NotNegative
+    bias: float
+    source: str
+    verified: bool
+    seed: Seed
+    device: Annotated[str, OneOf(("auto", "cpu", "cuda")), Role.MACHINE, Role.RUN]
+    precision: Annotated[str, OneOf(("float32", "bfloat16")), Role.RUN]
+    patience: Annotated[int | None, Gt(0), "a positive number of epochs, or null"]
+    max_minutes: Annotated[float | None, Gt(0), "a positive time, or null", Role.RESUME]
+    resume: Annotated[str | None, Role.COMMAND]
 
 
 @dataclass
 class TrackingConfig:
     """Where runs are stored."""
 
-    uri: str | None = None
-    sweep: str | None = None
-    register: str | None = None
-    system_metrics: bool = True
+    uri: str | None
+    sweep: str | None
+    register: str | None
+    system_metrics: bool
 
 
 @dataclass
 class SweepConfig:
     """A study: what is searched, for what, by what and how far; read by ``-m`` and by tasks about studies."""
 
-    name: str | None = None
-    space: dict[str, str] = field(default_factory=dict)
-    conditions: dict[str, str] = field(default_factory=dict)
-    points: list[str] = field(default_factory=list)
-    objectives: dict[str, str] = field(default_factory=dict)
-    constraints: list[str] = field(default_factory=list)
-    sampler: str | None = None
-    seed: int = 0
-    n_trials: int | None = None
-    pruning: str | None = None
-    workers: int = 1
-    cluster: str = "local"
-    slurm: dict[str, Any] = field(default_factory=dict)
-    retries: int = 1
-    trial_timeout: float | None = None
-    storage: str | None = None
-    preview: int | None = None
-    paper: dict[str, float] = field(default_factory=dict)
+    name: str | None
+    space: dict[str, str]
+    conditions: dict[str, str]
+    points: list[str]
+    objectives: Annotated[dict[str, str], OneOf(("minimize", "maximize"))]
+    constraints: list[str]
+    sampler: Annotated[str | None, OneOf(("tpe", "nsgaii", "gp", "random", "grid"))]
+    seed: Seed
+    n_trials: Annotated[int | None, Gt(0), "a positive number of trials, or null"]
+    pruning: Annotated[str | None, OneOf(("validation/error", "validation/loss"))]  # less is better
+    workers: Annotated[int, Ge(1), "1 or more"]
+    cluster: Annotated[str, OneOf(("local", "slurm"))]
+    slurm: dict[str, Any]
+    retries: Annotated[int, Ge(0), "0 or more"]
+    trial_timeout: Annotated[float | None, Gt(0), "a positive number of minutes, or null"]
+    storage: str | None
+    preview: Annotated[int | None, Gt(0), "a positive number of points, or null"]
+    paper: dict[str, float]
 
 
 @dataclass
 class Config:
     """Everything a run needs to know."""
 
-    task: str = "train"
-    run: str | None = None
-    pick: str = "knee"
-    to: str | None = None
-    seeds: int = 1
-    test: bool = True
-    data: DataConfig = field(default_factory=DataConfig)
-    architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
-    ranks: RanksConfig = field(default_factory=RanksConfig)
-    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
+    task: Annotated[str, OneOf(TASKS), Role.SAME]
+    run: str | None
+    pick: Annotated[str, Role.STUDY]
+    to: Annotated[str | None, Role.STUDY]
+    seeds: Annotated[int, Role.STUDY]
+    test: Annotated[bool, Role.COMMAND, Role.RUN]
+    data: DataConfig
+    architecture: ArchitectureConfig
+    ranks: Annotated[RanksConfig, Role.RUN]
+    estimator: Annotated[EstimatorConfig, Role.RUN]
+    training: TrainingConfig
+    tracking: Annotated[TrackingConfig, Role.COMMAND, Role.RESUME, Role.RUN]
+    sweep: Annotated[SweepConfig, Role.STUDY]
 
     @property
     def layer_sizes(self) -> list[int]:

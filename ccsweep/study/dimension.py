@@ -7,7 +7,7 @@ the key is (``ranks.layers.0``) or where ``int(...)`` says so.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from math import ceil, floor, isfinite
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -15,8 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
 from hydra.errors import HydraException
 
-from ccsweep.config.keys import did_you_mean
-from ccsweep.config.schema import Config
+from ccsweep.config.keys import did_you_mean, schema
 from ccsweep.errors import UserError
 
 if TYPE_CHECKING:  # half a second
@@ -118,22 +117,21 @@ def written(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
-def field_type(key: str) -> type | None:
-    """The plain type of a key of the schema (int, float, str, bool), None for a group or no such key.
+def is_whole(key: str) -> bool:
+    """Whether a key of the schema, or an item of its list, is a whole number.
 
-    >>> field_type("ranks.layers.0"), field_type("estimator.energy_loss"), field_type("ranks")
-    (<class 'int'>, <class 'float'>, None)
+    >>> is_whole("ranks.layers.0"), is_whole("training.patience"), is_whole("training.l1")
+    (True, True, False)
     """
-    kind: Any = Config
-    for part in key.lstrip("+").split("."):
-        if isinstance(kind, type) and is_dataclass(kind):
-            kind = next((f.type for f in fields(kind) if f.name == part), None)
-        elif part.isdigit() and (items := [a for a in (get_args(kind) or ()) if get_args(a)] or [kind]):
-            kind = (get_args(items[0]) or (None,))[0]
-        else:
-            return None
-    plain = [a for a in (get_args(kind) or (kind,)) if a in (int, float, str)]
-    return plain[0] if plain else None
+    name = key.lstrip("+")
+    parent, _, item = name.rpartition(".")
+    known = schema().get(parent if item.isdigit() else name)
+    return known is not None and int in _plain_types(known.type)
+
+
+def _plain_types(kind: Any) -> set[Any]:
+    parts = get_args(kind)
+    return set().union(*map(_plain_types, parts)) if parts else {kind}
 
 
 def parse(parser: OverridesParser, line: str, shown: str) -> Override:
@@ -205,7 +203,7 @@ def _interval(key: str, value: IntervalSweep, log: bool) -> "BaseDistribution":
         raise ValueError("the first end is above the second")
     if log and low <= 0:
         raise ValueError("tag(log,...) wants numbers above 0")
-    if isinstance(low, int) or field_type(key) is int:
+    if isinstance(low, int) or is_whole(key):
         low, high = ceil(low), floor(high)
         if low > high:
             raise ValueError("no whole number in it")

@@ -4,13 +4,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import reduce
+from operator import getitem
 from typing import Any
 
+from ccsweep.config.keys import with_role
+from ccsweep.config.marks import ASIDE
 from ccsweep.config.schema import Config
-
-# What a result does not depend on, or what is the study's own.
-_ASIDE = ("tracking", "sweep", "pick", "to", "seeds", "test")
-_ASIDE_IN = {"data": ("dir", "verify"), "training": ("resume", "device")}
 
 
 def identity(config: Config, overrides: Sequence[str] = ()) -> str:
@@ -37,9 +37,7 @@ def identity(config: Config, overrides: Sequence[str] = ()) -> str:
 def settings_of(config: Config) -> dict[str, Any]:
     """The settings that a result depends on, nested as in the schema."""
     settings = asdict(config)
-    for name in _ASIDE:
-        del settings[name]
-    for group, names in _ASIDE_IN.items():
-        for name in names:
-            del settings[group][name]
+    for key in with_role(*ASIDE):
+        *groups, name = key.split(".")
+        del reduce(getitem, groups, settings)[name]
     return settings

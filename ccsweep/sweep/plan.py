@@ -15,9 +15,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ccsweep.config.check import check_sweep, known_keys
+from ccsweep.config.check import check_sweep
 from ccsweep.config.explain import explain
-from ccsweep.config.schema import Config, SweepConfig
+from ccsweep.config.keys import has_role, known_keys
+from ccsweep.config.marks import Role
+from ccsweep.config.schema import TASKS, Config, SweepConfig
+from ccsweep.dotted import is_under
 from ccsweep.errors import UserError
 from ccsweep.study.dimension import written
 from ccsweep.study.folder import StudyFolder
@@ -30,9 +33,6 @@ from ccsweep.sweep.compose import Composer, without_hydra
 from ccsweep.tracking.mask import mask
 
 SEED = "training.seed"
-# Plain overrides that say how a study runs and not what its trials are.
-_OF_THE_STUDY = ("sweep.", "hydra.", "hydra/", "pick=", "to=", "seeds=")
-_SWEEPABLE = ("train", "evaluate")
 
 
 @dataclass
@@ -159,7 +159,7 @@ class _Reader:
 
     def plan(self, folder: StudyFolder) -> Plan:
         sweep, config = self.sweep, self.config
-        if config.task not in _SWEEPABLE:
+        if not TASKS[config.task].trials:
             raise UserError(f"task={config.task}: is one run; leave -m out")
         if sweep.cluster == "slurm" and shutil.which("srun") is None:
             raise UserError("sweep.cluster=slurm: there is no srun here; expected a SLURM cluster, or local")
@@ -178,16 +178,15 @@ class _Reader:
         space = Space(texts, sweep.conditions, fixed, self.parser)
         self._check_size(space, sampler)
         points = self._points(space, sampler)
-        lines = [str(o.input_line) for o in plain]
-        of_trials = [line for line in lines if not line.lstrip("+").startswith(_OF_THE_STUDY)]
+        of_trials = [o for o in plain if not (o.is_hydra_override() or has_role(o.key_or_group, Role.STUDY))]
         plan = Plan(
             folder=folder,
             sweep=sweep,
             space=space,
             sampler=sampler,
             constraints=constraints,
-            plain=of_trials,
-            base=[line for line in of_trials if not line.lstrip("+").startswith("tracking")],
+            plain=[str(o.input_line) for o in of_trials],
+            base=[str(o.input_line) for o in of_trials if not is_under(o.key_or_group, ["tracking"])],
             points=points,
             settings=settings_of(config),
             seeds=config.seeds,
@@ -208,7 +207,8 @@ class _Reader:
                 continue
             if key == "seeds":
                 raise UserError(f"{override.input_line}: expected one number; seeds=3 is seeds 0, 1 and 2")
-            if f"{key}=".startswith((*_OF_THE_STUDY, "tracking", "task=", "test=")):
+            same = has_role(override.key_or_group, Role.STUDY, Role.COMMAND, Role.SAME)
+            if same or override.is_hydra_override():
                 raise UserError(f"{override.input_line}: is the same for all trials; expected one value")
             swept[key] = override.get_value_string()
             plain.pop(key, None)

@@ -9,12 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from ccsweep.config.check import check_values
+from ccsweep.config.composed import read_file, read_settings
+from ccsweep.config.keys import has_role, with_role
+from ccsweep.config.marks import Role
 from ccsweep.config.schema import Config, RanksConfig
+from ccsweep.dotted import is_under
 from ccsweep.errors import UserError
 from ccsweep.tracking import find_run, resolve_uri
 from ccsweep.tracking.find import run_id_of, store_of
@@ -24,23 +28,7 @@ if TYPE_CHECKING:
 
 SETTINGS, DATA = "config.yaml", "data.json"
 
-# What may differ from the earlier run, by the key that names it.
-MAY_CHANGE = {
-    "training.resume": ("training.epochs", "training.max_minutes", "data.dir", "tracking"),
-    "run": (
-        "ranks",
-        "estimator",
-        "training.device",
-        "training.precision",
-        "test",
-        "data.dir",
-        "data.verify",
-        "tracking",
-    ),
-}
-
-
-RANKS = ("ranks.layers", "ranks.energy", "ranks.budget")
+_MAY_CHANGE = {"training.resume": Role.RESUME, "run": Role.RUN}
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,7 @@ def find(config: Config, overrides: Sequence[str], by: str) -> Earlier:
     Args:
         config: this command's config, where the overrides already took effect.
         overrides: what this command says.
-        by: ``training.resume`` or ``run``; ``MAY_CHANGE`` says what else may stand beside it.
+        by: ``training.resume`` or ``run``; the schema says what else may stand beside it.
 
     Raises:
         UserError: no such run, or an override that a trained run cannot take.
@@ -74,18 +62,18 @@ def find(config: Config, overrides: Sequence[str], by: str) -> Earlier:
     path = found.folder / SETTINGS
     if not path.is_file():
         raise UserError(f"{by}={ref}: {path} is missing; expected a run id or the folder of a ccsweep run")
-    settings = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path))
-    assert isinstance(settings, DictConfig)
+    settings = read_settings(path)
     trained: Config = OmegaConf.to_object(settings)  # type: ignore[assignment]
     given = OmegaConf.structured(config)
     for key in dict(map(_parted, overrides)):
-        if key in (by, "task", "sweeps") or key.partition(".")[0] == "sweep":
+        if is_under(key, (by, "task", "sweeps", "sweep")):
             continue
-        if not any(key == k or key.startswith(f"{k}.") for k in MAY_CHANGE[by]):
-            raise UserError(f"{key}: cannot change with {by}=...; only {', '.join(MAY_CHANGE[by])} can")
+        if not has_role(key, _MAY_CHANGE[by]):
+            can = ", ".join(with_role(_MAY_CHANGE[by]))
+            raise UserError(f"{key}: cannot change with {by}=...; only {can} can")
         if key.startswith("ranks.layers."):  # one of a list that this command gives whole
             key = "ranks.layers"
-        if key in RANKS:  # what sets the ranks now takes the place of what set them then
+        if key.startswith("ranks."):  # what sets the ranks now takes the place of what set them then
             settings.ranks = RanksConfig()
         OmegaConf.update(settings, key, OmegaConf.select(given, key), force_add=True)
     if by == "run":  # nothing is trained that could keep up moments or have factors from before
@@ -150,21 +138,12 @@ def spelled_out(overrides: Sequence[str]) -> list[str]:
         group, option = _parted(override)
         files = [folder / group / f"{option}.yaml" for folder in folders]
         path = next((file for file in files if override.startswith("+") and file.is_file()), None)
-        found += [override] if path is None else _keys_of(OmegaConf.load(path))
-    return found
-
-
-def _keys_of(node: Any, prefix: str = "") -> Iterator[str]:
-    for name, value in node.items():
-        if prefix + str(name) == "defaults":
-            entries = [next(iter(entry.items())) for entry in value if isinstance(entry, DictConfig)]
-            yield from (
-                f"{str(key).removeprefix('override ').lstrip('/')}={option}" for key, option in entries
-            )
-        elif isinstance(value, DictConfig):
-            yield from _keys_of(value, f"{prefix}{name}.")
+        if path is None:
+            found.append(override)
         else:
-            yield f"{prefix}{name}={value}"
+            said = read_file(path)
+            found += [f"{key}={value}" for key, value in [*said.options, *said.values.items()]]
+    return found
 
 
 def changes_estimator(overrides: Sequence[str]) -> bool:

@@ -6,10 +6,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from ccsweep.config.check import check, known_keys
+from ccsweep.config.check import check
 from ccsweep.config.explain import explain
+from ccsweep.config.keys import known_keys
 from ccsweep.config.places import groups, root
-from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
 
 
@@ -205,7 +205,7 @@ def test_an_unknown_rank_row_says_how_to_write_other_ranks() -> None:
 
 def test_every_key_is_known() -> None:
     assert "training.learning_rate" in known_keys()
-    assert "ranks.layers" in known_keys(Config)
+    assert "ranks.layers" in known_keys()
 
 
 def test_every_estimator_has_its_config() -> None:
@@ -228,15 +228,3 @@ def test_every_estimator_has_its_config() -> None:
 )  # fmt: skip
 def test_settings_that_exclude_each_other(overrides: list[str], line: str) -> None:
     assert complaint(*overrides) == line
-
-
-def test_the_epoch_a_gate_starts_in() -> None:
-    from ccsweep.config.schema import EstimatorConfig
-
-    def gated(setting: bool | int) -> list[bool]:
-        return [EstimatorConfig(gate_in_training=setting).gates_in_training(epoch) for epoch in range(3)]
-
-    assert gated(True) == [True, True, True]
-    assert gated(False) == [False, False, False]
-    assert gated(0) == [True, True, True]
-    assert gated(1) == [False, True, True]

@@ -8,10 +8,12 @@ import pytest
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
-from ccsweep.config.schema import Config
+from ccsweep.config.check import check
+from ccsweep.config.composed import composed
 from ccsweep.errors import UserError
 from ccsweep.study.folder import TrialFolder
-from ccsweep.tasks.experiment import composed, experiment, settings_in
+from ccsweep.study.identity import settings_of
+from ccsweep.tasks.experiment import experiment, settings_in
 from ccsweep.tasks.export import command_of, export
 from tests.conftest import User
 from tests.report.study import studies
@@ -21,8 +23,8 @@ OWN = ["ranks=16-12", "ranks.layers.0=9", "estimator=whitened", "estimator.energ
 
 
 def exported(name: str, pick: str = "trial:0", to: str | None = None) -> Path:
-    config = Config(task="export", pick=pick, to=to)
-    config.sweep.name = name
+    config = check(composed(["task=export", f"sweep.name={name}"]))
+    config.pick, config.to = pick, to
     folder = Path("outputs", "now")
     folder.mkdir(parents=True, exist_ok=True)
     found = export(config, folder, [])
@@ -71,17 +73,17 @@ def test_an_exported_trial_gives_its_figure_again(user: User, here: Path) -> Non
     ],
 )
 def test_a_file_comes_to_the_settings_of_its_trial(base: list[str], own: list[str], here: Path) -> None:
-    wanted = composed([*base, *own])
+    wanted = settings_of(check(composed([*base, *own])))
     (here / "group").mkdir()
     text = experiment(base, own, None).text(["What it is."])
     assert text.splitlines()[:2] == ["# @package _global_", "# What it is."]
     (here / "group" / "it.yaml").write_text(text)
-    found = composed([f"hydra.searchpath=[file://{here}]", "+group=it"])
-    assert found == wanted
+    found = check(composed([f"hydra.searchpath=[file://{here}]", "+group=it"]))
+    assert settings_of(found) == wanted
 
 
 def test_what_the_trial_ran_with_wins_over_what_its_overrides_mean_today(here: Path) -> None:
-    ran = composed(["training.epochs=2"])
+    ran = check(composed(["training.epochs=2"]))
     ran.training.momentum = 0.123  # a file of the configs that has changed since
     (here / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(ran)))
     assert experiment(["training.epochs=2"], [], settings_in(TrialFolder(here))).values == {

@@ -152,8 +152,8 @@ def test_evaluate_refuses_what_a_trained_run_cannot_change(digits: tuple[User, A
     done = user.run("task=evaluate", f"run={reports(user)[0]['folder']}", "training.learning_rate=1")
     assert done.returncode == 2
     assert done.stderr.strip() == (
-        "ccsweep: training.learning_rate: cannot change with run=...; only ranks, estimator, "
-        "training.device, training.precision, test, data.dir, data.verify, tracking can"
+        "ccsweep: training.learning_rate: cannot change with run=...; only test, data.dir, data.verify, "
+        "ranks, estimator, training.device, training.precision, tracking can"
     )
 
 
@@ -275,7 +275,8 @@ def test_resume_refuses_other_settings(digits: tuple[User, Any]) -> None:
     done = user.run(f"training.resume={reports(user)[0]['folder']}", "training.learning_rate=1")
     assert done.returncode == 2
     assert done.stderr.startswith(
-        "ccsweep: training.learning_rate: cannot change with training.resume=...; only training.epochs, "
+        "ccsweep: training.learning_rate: cannot change with training.resume=...; only data.dir, "
+        "training.epochs, training.max_minutes, tracking can"
     )
 
 

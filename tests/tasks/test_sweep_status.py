@@ -5,7 +5,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from ccsweep.config.schema import Config
+from ccsweep.config.check import check
+from ccsweep.config.composed import composed
 from ccsweep.errors import UserError
 from ccsweep.study.folder import StudyFolder
 from ccsweep.sweep.lease import Lease
@@ -20,8 +21,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
 
 
 def asked(name: str) -> dict[str, object]:
-    config = Config(task="sweep_status")
-    config.sweep.name = name
+    config = check(composed(["task=sweep_status", f"sweep.name={name}"]))
     folder = Path("outputs", "now")
     folder.mkdir(parents=True)
     try:

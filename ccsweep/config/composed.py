@@ -1,0 +1,64 @@
+"""Configs composed beside the one that Hydra runs, and what the files under ``conf/`` and ``sweeps/`` say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ccsweep.config.places import root
+from ccsweep.dotted import leaves
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """The config that a plain run with ``overrides`` would have today.
+
+    Raises:
+        HydraException, OmegaConfBaseException: the overrides mean nothing today.
+    """
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.utils import create_config_search_path
+    from hydra.types import RunMode
+
+    loader = ConfigLoaderImpl(create_config_search_path(str(root() / "conf")))
+    cfg = loader.load_configuration("config", list(overrides), run_mode=RunMode.RUN)
+    OmegaConf.set_readonly(cfg, False)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
+
+
+def read_settings(path: Path) -> DictConfig:
+    """The settings that a run wrote down; a key that it did not know has the value that it has by default."""
+    settings = OmegaConf.merge(_defaults(), OmegaConf.load(path))
+    assert isinstance(settings, DictConfig)
+    return settings
+
+
+@cache
+def _defaults() -> DictConfig:
+    return composed([])
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a file of the configs says: options it chooses, as (group, option), and values by dotted key."""
+
+    options: list[tuple[str, str]]
+    values: dict[str, Any]
+
+
+def read_file(path: Path) -> Said:
+    """Read a file under ``conf/experiment`` or ``sweeps/``."""
+    content: Any = OmegaConf.to_container(OmegaConf.load(path))
+    options = []
+    for entry in content.pop("defaults", []):
+        if isinstance(entry, dict):
+            ((group, option),) = entry.items()
+            options.append((group.removeprefix("override ").lstrip("/"), str(option)))
+        elif entry != "_self_":  # as /experiment/mnist
+            group, _, option = entry.lstrip("/").rpartition("/")
+            options.append((group, option))
+    return Said(options, dict(leaves(content)))

@@ -1,0 +1,64 @@
+"""Configs composed in Python, and files of the configs as they are read."""
+
+from pathlib import Path
+
+import pytest
+from hydra.errors import MissingConfigException
+from omegaconf import OmegaConf
+
+from ccsweep.config.check import check
+from ccsweep.config.composed import composed, read_file, read_settings
+from ccsweep.config.schema import Config
+
+
+def test_a_config_is_whole_typed_and_not_shared() -> None:
+    first, second = composed(["+experiment=mnist", "training.epochs=3"]), composed([])
+    assert OmegaConf.get_type(first) is Config
+    assert (first.data.name, first.training.epochs) == ("mnist", 3)
+    assert (second.data.name, second.training.epochs) == ("digits", 40)
+    assert "hydra" not in first
+
+
+def test_overrides_that_mean_nothing() -> None:
+    with pytest.raises(MissingConfigException):
+        composed(["+experiment=svhm"])
+
+
+def test_settings_come_back_as_they_were_written(tmp_path: Path) -> None:
+    ran = check(composed(["+experiment=svhn", "training.l1=0.001", "ranks=control"]))
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(ran)))
+    assert OmegaConf.to_object(read_settings(tmp_path / "config.yaml")) == ran
+
+
+def test_a_key_that_an_older_run_did_not_know_has_its_default(tmp_path: Path) -> None:
+    ran = composed(["+experiment=svhn", "training.seed=3"])
+    older = OmegaConf.to_container(ran)
+    assert isinstance(older, dict)
+    del older["training"]["patience"], older["test"]
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(older)))
+    assert check(read_settings(tmp_path / "config.yaml")) == check(ran)
+
+
+def test_a_file_says_which_options_it_chooses_and_what_it_sets(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "# @package _global_\n"
+        "defaults:\n"
+        "  - /experiment/mnist\n"
+        "  - /experiment: mnist_sparse\n"
+        "  - override /ranks: control\n"
+        "  - _self_\n"
+        "task: evaluate\n"
+        "ranks:\n"
+        "  layers: [1, 2]\n"
+        "sweep:\n"
+        "  space:\n"
+        "    training.l1: interval(0,1)\n"
+    )
+    said = read_file(path)
+    assert said.options == [("experiment", "mnist"), ("experiment", "mnist_sparse"), ("ranks", "control")]
+    assert said.values == {
+        "task": "evaluate",
+        "ranks.layers": [1, 2],
+        "sweep.space.training.l1": "interval(0,1)",
+    }
