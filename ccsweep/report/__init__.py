@@ -1,6 +1,5 @@
-"""What a run came to: report.json and a table on the terminal."""
+"""What a run, a grid and a study came to: on the terminal, in files and in pictures."""
 
-from ccsweep.report.summary import summarise, write
-from ccsweep.report.table import show
+from ccsweep.report.run import show, summarise, write
 
 __all__ = ["show", "summarise", "write"]

@@ -1,31 +1,45 @@
-"""Paper and pens of every picture: one PNG of 1200 pixels' width.
+"""What reports are written on: one terminal, one palette, and paper and pens of every picture.
 
-Drawn on figures of their own, without pyplot and its global state. The colours are Okabe and Ito's,
-which colour-blind readers tell apart; markers and line styles say the same again in a grey print.
+The colours are Okabe and Ito's, which colour-blind readers tell apart; markers and line styles say the same
+again in a grey print. A picture is one PNG of 1200 pixels' width, drawn on a figure of its own, without
+pyplot and its global state. matplotlib is imported by what draws: a terminal does without its half second.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from rich.console import Console
 
 from ccsweep.files import whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 Curve = Sequence[tuple[float, float]]
 """(x, value) in order of x."""
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+BLUE, VERMILLION, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
+COLOURS = (BLUE, VERMILLION, GREEN, PINK, ORANGE, SKY, BLACK)
+GREY = "#9A9A9A"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def new_figure(title: str, height: float) -> Figure:
+def terminal(width: int = 100) -> Console:
+    """Standard output, taken to be ``width`` characters wide where it is no terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=width)
+
+
+def new_figure(title: str, height: float) -> "Figure":
     """A figure of 10 by ``height`` inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.02, hspace=0.02)  # pads in inches
     figure = Figure(figsize=(10, height), dpi=120, layout=layout)
     FigureCanvasAgg(figure)
@@ -33,15 +47,17 @@ def new_figure(title: str, height: float) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save(figure: "Figure", path: Path) -> Path:
     """Write it whole or not at all; returns ``path``."""
     with whole(path) as partial:
         figure.savefig(partial, format="png")
     return path
 
 
-def describe(axes: Axes, title: str, x: str, y: str) -> None:
+def describe(axes: "Axes", title: str, x: str, y: str) -> None:
     """Title and labels of a panel, and its grid."""
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_title(title, fontsize=11, loc="left")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -53,12 +69,14 @@ def describe(axes: Axes, title: str, x: str, y: str) -> None:
 
 def style(index: int) -> dict[str, Any]:
     """A colour and a marker: the first seven differ in both, the first 49 in one of the two."""
-    turn, place = divmod(index, len(_COLOURS))
-    return {"color": _COLOURS[place], "marker": _MARKERS[(place + turn) % len(_MARKERS)]}
+    turn, place = divmod(index, len(COLOURS))
+    return {"color": COLOURS[place], "marker": _MARKERS[(place + turn) % len(_MARKERS)]}
 
 
-def logarithmic(axes: Axes, which: Literal["x", "y"], ticks: Sequence[float]) -> None:
+def logarithmic(axes: "Axes", which: Literal["x", "y"], ticks: Sequence[float]) -> None:
     """A logarithmic axis whose ticks are plain numbers, ``ticks`` of them in a decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(LogLocator(subs=ticks))
@@ -66,7 +84,7 @@ def logarithmic(axes: Axes, which: Literal["x", "y"], ticks: Sequence[float]) ->
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def plot(axes: Axes, curve: Curve, **style: Any) -> None:
+def plot(axes: "Axes", curve: Curve, **style: Any) -> None:
     """A line with markers; nothing where the curve has no points."""
     if not curve:
         return
@@ -75,14 +93,16 @@ def plot(axes: Axes, curve: Curve, **style: Any) -> None:
     axes.plot([x for x, _ in curve], [y for _, y in curve], **settings)
 
 
-def say(axes: Axes, text: str) -> None:
+def say(axes: "Axes", text: str) -> None:
     """Text in place of a panel that has nothing to show."""
     axes.set(xticks=[], yticks=[])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, color="0.4", horizontalalignment="center")
 
 
-def legend(figure: Figure, names: Sequence[str], others: Sequence[Line2D] = (), **place: Any) -> None:
+def legend(figure: "Figure", names: Sequence[str], others: Sequence["Line2D"] = (), **place: Any) -> None:
     """One legend for all panels: names in the styles of their numbers, then lines of other kinds."""
+    from matplotlib.lines import Line2D
+
     lines = [Line2D([], [], markersize=6, label=name, **style(i)) for i, name in enumerate(names)]
     if lines or others:
         figure.legend(handles=[*lines, *others], frameon=False, **place)

@@ -2,35 +2,42 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ccsweep.engine.benchmark import Comparison
 from ccsweep.engine.plan import LayerPlan, Plan
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, LayerCost, limit, products
-from ccsweep.report.canvas import Curve, describe, legend, logarithmic, new_figure, plot, save, say, style
-from ccsweep.report.table import heading
+from ccsweep.report.canvas import (
+    BLACK,
+    Curve,
+    describe,
+    legend,
+    logarithmic,
+    new_figure,
+    plot,
+    save,
+    say,
+    style,
+    terminal,
+)
+from ccsweep.report.run import closing, heading
 
-if TYPE_CHECKING:
-    from ccsweep.engine.benchmark import Comparison
-
-_NETWORK: dict[str, Any] = {"color": "black", "marker": "*", "markersize": 12}
+_NETWORK: dict[str, Any] = {"color": BLACK, "marker": "*", "markersize": 12}
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 2}
 _POINT: dict[str, Any] = {"linestyle": "none", "markersize": 8}
 _TICKS = (1, 2, 5)
 
 
-def show(report: dict[str, Any], comparisons: Sequence["Comparison"]) -> None:
+def show(report: dict[str, Any], comparisons: Sequence[Comparison]) -> None:
     """Print the times, what the engine does in each case, and where it is stored."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=100)
+    console = terminal()
     heading(console, report)
     console.print(f"timed on {escape(report['cpu'])}: fresh test images on every call, all in turns")
     console.print(_times(comparisons))
@@ -45,11 +52,10 @@ def show(report: dict[str, Any], comparisons: Sequence["Comparison"]) -> None:
         console.print(f"  {case}; {compared.differing:.2%} of {report['images']:,}", soft_wrap=True)
         for note in plan.notes:
             console.print(f"  note: {note}", soft_wrap=True)
-    for name, text in (("run", "run_id"), ("folder", "folder"), ("compare", "open_with")):
-        console.print(f"{name:8}{escape(report[text])}", soft_wrap=True)
+    closing(console, report)
 
 
-def _times(comparisons: Sequence["Comparison"]) -> Table:
+def _times(comparisons: Sequence[Comparison]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("batch", "threads"):
         table.add_column(name, justify="right")
@@ -70,7 +76,7 @@ def _times(comparisons: Sequence["Comparison"]) -> Table:
     return table
 
 
-def draw(path: Path, title: str, comparisons: Sequence["Comparison"]) -> Path:
+def draw(path: Path, title: str, comparisons: Sequence[Comparison]) -> Path:
     """Draw speed-ups over torch against density and against rank, a row for each comparison.
 
     One run has one network: a point for each layer and way that skips work, and one for the whole. A
@@ -99,18 +105,18 @@ def draw(path: Path, title: str, comparisons: Sequence["Comparison"]) -> Path:
     ranks = ["" if layer.rank is None else f", rank {layer.rank}" for layer in layers]
     names = [f"{layer.inputs}x{layer.units}{rank}" for layer, rank in zip(layers, ranks, strict=True)]
     others = [
-        Line2D([], [], color="black", linestyle="--", marker="o", label="no estimator", **_HOLLOW),
+        Line2D([], [], color=BLACK, linestyle="--", marker="o", label="no estimator", **_HOLLOW),
         Line2D([], [], linestyle="none", label="the whole network", **_NETWORK),
     ]
     legend(figure, names, others, loc="outside lower center", ncols=3)
     return save(figure, path)
 
 
-def _draw_densities(axes: Axes, compared: "Comparison") -> None:
+def _draw_densities(axes: Axes, compared: Comparison) -> None:
     layers = compared.plan.layers
     lowest = min((x for layer in layers for _, x, _ in _points(layer)), default=1.0)
     shares = np.geomspace(lowest / 1.5, 1, 60)
-    plot(axes, [(x, 1 / x) for x in shares], color="black", linestyle="--")
+    plot(axes, [(x, 1 / x) for x in shares], color=BLACK, linestyle="--")
     for i, layer in enumerate(layers):
         colour = style(i)
         if layer.rank is not None:

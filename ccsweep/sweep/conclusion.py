@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from optuna.trial import FrozenTrial, TrialState
 
 from ccsweep.errors import UserError
-from ccsweep.report import multirun
-from ccsweep.report.rows import Entry, Row, grouped, rows
+from ccsweep.figures import VALIDATION_ERROR
+from ccsweep.report import grid
+from ccsweep.report.grid import Entry, Row, grouped, rows
 from ccsweep.study.notes import notes
 from ccsweep.study.trials import last_attempts, params_of, sort
 from ccsweep.sweep.plan import Plan
@@ -21,7 +22,7 @@ from ccsweep.tracking.outcome import describe
 if TYPE_CHECKING:
     from optuna import Study
 
-    from ccsweep.report.figures import Curve
+    from ccsweep.report.canvas import Curve
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +66,8 @@ def _write_table(plan: Plan, study: "Study") -> list[Path]:
     if not entries:
         return []
     found = rows(entries, plan.sweep.paper or None)
-    multirun.show(entries, found)
-    return multirun.write(plan.folder.path, plan.shown_command, entries, found) + _draw(plan, entries, found)
+    grid.show(entries, found)
+    return grid.write(plan.folder.path, plan.shown_command, entries, found) + _draw(plan, entries, found)
 
 
 def _last_of_points(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -94,7 +95,7 @@ def _draw(plan: Plan, entries: Sequence[Entry], found: Sequence[Row]) -> list[Pa
     if (uri := store_of(plan.folder.path)) is None:  # nothing was tracked
         return []
     uri = uri or resolve_uri(plan.uri)
-    name = "validation/error"
+    name = VALIDATION_ERROR.metric
     curves: dict[str, list[Curve]] = {}
     tests: dict[str, list[float]] = {}
     for row, group in zip(found, grouped(entries), strict=True):
@@ -106,7 +107,7 @@ def _draw(plan: Plan, entries: Sequence[Entry], found: Sequence[Row]) -> list[Pa
             tests[row.label] = [report["test_error"] for report in reports if "test_error" in report]
     if len(curves) < 2:
         return []
-    from ccsweep.report.figures import draw_rows
+    from ccsweep.report.pictures import draw_rows
 
-    title = "Error by row: " + "; ".join(multirun.about(entries))
+    title = "Error by row: " + "; ".join(grid.about(entries))
     return [draw_rows(plan.folder.rows, title, curves, tests)]

@@ -137,7 +137,7 @@ def _examine(
     )
     run.log_artifact(report.write(found, folder / "report.json"))
     if trained is not None:
-        from ccsweep.report.figures import draw_run
+        from ccsweep.report.pictures import draw_run
 
         title = _run_name(config, dataset)
         run.log_artifact(draw_run(folder / "figures.png", title, run.history("validation/"), job.spectra()))

@@ -15,7 +15,8 @@ from ccsweep.engine import served
 from ccsweep.engine.benchmark import Comparison, compare, figures
 from ccsweep.engine.clock import alone
 from ccsweep.figures import MEASURED
-from ccsweep.report import speedups, summary
+from ccsweep.report import speedups
+from ccsweep.report.run import describe, write
 from ccsweep.tracking import Run
 from ccsweep.tracking.ui import command
 from ccsweep.training.fit import Job
@@ -88,7 +89,7 @@ def benchmark(run: Run, job: Job, dataset: Dataset, name: str) -> dict[str, Any]
     _log_model(run, job, dataset, compared)
     hardware = json.loads((job.folder / "environment.json").read_text())["hardware"]
     report = {
-        **summary.describe(job.config, dataset),
+        **describe(job.config, dataset),
         **found,
         "cpu": hardware["cpu"],
         "images": len(images),
@@ -97,7 +98,7 @@ def benchmark(run: Run, job: Job, dataset: Dataset, name: str) -> dict[str, Any]
         "folder": str(job.folder),
         "open_with": command(run.uri),
     }
-    run.log_artifact(summary.write(report, job.folder / "benchmark.json"))
+    run.log_artifact(write(report, job.folder / "benchmark.json"))
     drawn = _measured(compared)
     run.log_artifact(speedups.draw(job.folder / "benchmark.png", f"Measured speed-up: {name}", drawn))
     speedups.show(report, compared)

@@ -10,8 +10,8 @@ from ccsweep.engine.benchmark import EAGER, ENGINE, Comparison, Timing
 from ccsweep.engine.plan import LayerPlan, Plan
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
 from ccsweep.report.speedups import draw, show
-from tests.report.test_figures import BLUE, VERMILLION, has
-from tests.report.test_table import REPORT
+from tests.report.test_pictures import BLUE, VERMILLION, has
+from tests.report.test_run import REPORT
 
 EXACT = {DENSE: 100.0, INPUT_SPARSE: 40.0}
 ALL = EXACT | {GATED: 50.0, TWO_SIDED: 25.0}

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from ccsweep import app
 from ccsweep.errors import Pruned, UserError
 from ccsweep.tracking import Run, open_parent, resolve_uri
-from tests.report.test_rows import report
+from tests.report.test_grid import report
 
 
 def computed() -> list[str]:

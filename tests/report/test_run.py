@@ -1,6 +1,6 @@
 import pytest
 
-from ccsweep.report.table import show
+from ccsweep.report.run import show
 
 REPORT = {
     "data": "SVHN sample (8,000 training digits)",

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccsweep.report.figures import Curve, draw_rows, draw_run
+from ccsweep.report.canvas import Curve
+from ccsweep.report.pictures import draw_rows, draw_run
 
 BLUE, VERMILLION, GREEN = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)
 SPECTRA = [("64x256", [4.0, 2.0, 1.0, 0.0], 2), ("256x128", [3.0, 2.0, 1.0], 1)]

@@ -1,8 +1,11 @@
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ccsweep.report.rows import Entry, rows
+from ccsweep.report import grid
+from ccsweep.report.grid import Entry, rows
 
 PAPER = {"control": 1.4, "16-12": 2.0, "8-6": 3.0}
 
@@ -37,26 +40,36 @@ def entry(ranks: str, seed: int, test_error: float | None, *more: str, **changes
     return Entry(overrides, ranks, report(ranks, seed, test_error, **changes))
 
 
+DENSE = {"layers": [{"density": 1.0, "false_off": 0.0}] * 2, "notes": ["[odd] files"]}
+ENTRIES = [
+    entry("control", 0, 1.0, **DENSE),
+    entry("control", 1, 2.0, **DENSE),
+    entry("16-12", 0, 3.0),
+    entry("16-12", 1, None),
+    entry("8-6", 0, None),
+]
+
+
 def test_runs_that_differ_by_seed_are_one_row() -> None:
     control, gated = rows(
         [entry("control", 0, 1.0), entry("16-12", 0, 3.0), entry("control", 1, 2.0), entry("16-12", 1, 3.0)]
     )
     assert control.settings == {"ranks": "control"}
     assert (control.runs, control.seeds) == (2, [0, 1])
-    assert control.test_error == pytest.approx(1.5)
-    assert control.test_error_sd == pytest.approx(0.5**0.5)  # n - 1, not n
-    assert control.validation_error == pytest.approx(2.5)
-    assert control.density == pytest.approx([0.55, 0.25])
-    assert control.false_off == pytest.approx([0.1, 0.2])
-    assert control.theoretical_speedup_inference == pytest.approx(2.5)
+    assert control.figures["test_error"] == pytest.approx(1.5)
+    assert control.figures["test_error_sd"] == pytest.approx(0.5**0.5)  # n - 1, not n
+    assert control.figures["validation_error"] == pytest.approx(2.5)
+    assert control.figures["density"] == pytest.approx([0.55, 0.25])
+    assert control.figures["false_off"] == pytest.approx([0.1, 0.2])
+    assert control.figures["theoretical_speedup_inference"] == pytest.approx(2.5)
     assert gated.settings == {"ranks": "16-12"}
-    assert gated.test_error_sd == 0
+    assert gated.figures["test_error_sd"] == 0
 
 
 def test_one_seed_has_no_spread() -> None:
     (row,) = rows([entry("16-12", 0, 3.0)])
-    assert row.test_error == 3
-    assert row.test_error_sd is None
+    assert row.figures["test_error"] == 3
+    assert row.figures["test_error_sd"] is None
 
 
 def test_a_row_whose_runs_failed_stays_in_its_place() -> None:
@@ -68,8 +81,8 @@ def test_a_row_whose_runs_failed_stays_in_its_place() -> None:
         ],
         PAPER,
     )
-    assert (some.runs, some.seeds, some.test_error) == (3, [0, 2], 1.5)
-    assert (none.runs, none.seeds, none.test_error, none.density) == (3, [], None, [])
+    assert (some.runs, some.seeds, some.figures["test_error"]) == (3, [0, 2], 1.5)
+    assert (none.runs, none.seeds, none.figures["test_error"], none.figures["density"]) == (3, [], None, [])
     assert none.settings == {"ranks": "16-12"}
     assert none.paper == 2
     assert (all_of_them.runs, all_of_them.seeds) == (3, [0, 1, 2])
@@ -108,3 +121,60 @@ def test_the_papers_values_stand_beside_its_own_estimator_only(changes: dict[str
     (own,) = rows([entry("16-12", 0, 3.0)], PAPER)
     (other,) = rows([entry("16-12", 0, 3.0, **changes)], PAPER)
     assert (own.paper, other.paper) == (2.0, None)
+
+
+def test_the_table_as_markdown() -> None:
+    assert grid.markdown("python -m ccsweep -m ...", ENTRIES, rows(ENTRIES, PAPER)) == (
+        """    python -m ccsweep -m ...
+
+digits, 64-32-16-10, test n = 360
+
+note: [odd] files
+
+| ranks | test error % | paper (recalled) | validation % | seeds | density | false-off | theoretical speed-up |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| control | 1.50 ± 0.71 | 1.40 | 2.50 | 2 | 1 1 | 0 0 | 2.50x |
+| 16-12 | 3.00 | 2.00 | 4.00 | 1 of 2 | .50 .25 | .10 .20 | 2.00x |
+| 8-6 | failed | 3.00 | - | 0 of 1 | - | - | - |
+
+Errors are means over seeds; ± is their standard deviation (n - 1).
+Density and false-off by layer; the speed-up is counted, not timed.
+paper (recalled): from memory, on the paper's data with its settings; not to be matched.
+
+- failed: `training.epochs=4 ranks=16-12 training.seed=1`: no disk
+- failed: `training.epochs=4 ranks=8-6 training.seed=0`: no disk
+"""
+    )
+
+
+def test_without_the_papers_values_there_is_no_column_for_them() -> None:
+    header, *_ = grid.cells(rows(ENTRIES))
+    assert grid.PAPER not in header
+
+
+def test_the_terminal_shows_the_same_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    found = rows(ENTRIES, PAPER)
+    grid.show(ENTRIES, found)
+    shown = capsys.readouterr().out
+    for text in ("digits, 64-32-16-10, test n = 360", "note: [odd] files", "n - 1", "not to be matched"):
+        assert text in shown
+    for texts in grid.cells(found)[1:]:
+        line = " ".join(texts)
+        assert line in [" ".join(printed.split()) for printed in shown.splitlines()]
+
+
+def test_what_is_written_for_machines(tmp_path: Path) -> None:
+    secret = entry("16-12", 0, 3.0, "tracking.uri=postgresql://me:s3cret@host/db")
+    entries = [secret, entry("8-6", 0, None, "tracking.uri=postgresql://me:s3cret@host/db")]
+    files = grid.write(tmp_path, "the command", entries, rows(entries, PAPER))
+    assert [file.name for file in files] == ["table.md", "table.json"]
+    assert not any("s3cret" in file.read_text() for file in files)
+    found = json.loads(files[1].read_text())
+    assert found["command"] == "the command"
+    assert [row["test_error"] for row in found["rows"]] == [3.0, None]
+    assert [row["paper"] for row in found["rows"]] == [2.0, 3.0]
+    done, failed = found["runs"]
+    assert done["overrides"][1] == "ranks=16-12"
+    assert done["run_id"] == "16-12:0"
+    assert done["report"] == secret.report
+    assert (failed["run_id"], failed["report"], failed["error"]) == (None, None, "no disk")

@@ -1,4 +1,4 @@
-"""Pictures of a run and of a multirun, each one PNG."""
+"""Pictures of a run and of a grid, each one PNG."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,19 @@ from statistics import fmean, stdev
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from ccsweep.report.canvas import describe, legend, logarithmic, new_figure, plot, save, say, style
-
-Curve = Sequence[tuple[int, float]]
-"""(epoch, value) in order of epochs."""
+from ccsweep.figures import VALIDATION_ERROR
+from ccsweep.report.canvas import (
+    BLACK,
+    Curve,
+    describe,
+    legend,
+    logarithmic,
+    new_figure,
+    plot,
+    save,
+    say,
+    style,
+)
 
 _LOG_FROM = 3  # a logarithmic axis if the largest value is this many times the smallest
 _SPECTRUM_FLOOR = 1e-3  # what is smaller, beside the largest, is nothing to a low rank
@@ -39,11 +48,11 @@ def draw_run(
     """
     figure = new_figure(title, height=7.5)
     (errors, gates), (densities, singular) = figure.subplots(2, 2)
-    error = history.get("validation/error", ())
+    error = history.get(VALIDATION_ERROR.metric, ())
     agreement, density = _of_layers(history, "sign_agreement"), _of_layers(history, "density")
 
     describe(errors, "Validation error" + _best(error), "epoch", "error, %")
-    plot(errors, error, color="black", marker="o")
+    plot(errors, error, color=BLACK, marker="o")
     _scale(errors, [value for _, value in error])
     describe(gates, "Gate sign error on validation data", "epoch", "units guessed wrong, %")
     for layer, curve in agreement.items():
@@ -73,7 +82,7 @@ def draw_run(
 def draw_rows(
     path: Path, title: str, curves: Mapping[str, Sequence[Curve]], tests: Mapping[str, Sequence[float]]
 ) -> Path:
-    """Draw the rows of a multirun: validation errors by epoch, and the test errors at the end.
+    """Draw the rows of a grid: validation errors by epoch, and the test errors at the end.
 
     The paper's figure shows test error by epoch. Here test data are touched once, by the weights that
     validation chose: so the curves are validation errors, and the test errors are markers beside them.
