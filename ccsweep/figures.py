@@ -1,7 +1,7 @@
 """Every number of a report, once: its key, its name, its unit, how it is written and which way is better.
 
-A new objective is a line in ``RUN``; a new column is one in ``TABLE``, of a grid's table and beside a study's
-objectives, or in ``LAYERS``, of a run's. Whatever computes it puts it into the report under its key.
+A new objective is a line in ``RUN``; a new column is one in ``GATING``, of a grid and of a study, or in
+``LAYERS``, of a run. Whatever computes it puts it into the report under its key.
 """
 
 from dataclasses import dataclass
@@ -98,7 +98,10 @@ LAYERS = (
 )
 """Of each hidden layer, on the split that the report names."""
 
-TABLE = (TEST_ERROR, VALIDATION_ERROR, DENSITY, FALSE_OFF, SPEEDUP)
+GATING = (DENSITY, FALSE_OFF, SPEEDUP)
+"""What the gates do: columns beside the objectives of a study, and after the errors of a grid."""
+
+TABLE = (TEST_ERROR, VALIDATION_ERROR, *GATING)
 """Columns of a grid's table, means over seeds; by layer where ``LAYERS`` has them, too."""
 
 OBJECTIVES = tuple(figure.key for figure in RUN if not figure.of_test)

@@ -24,7 +24,7 @@ Curve = Sequence[tuple[float, float]]
 BLUE, VERMILLION, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
 COLOURS = (BLUE, VERMILLION, GREEN, PINK, ORANGE, SKY, BLACK)
-GREY = "#9A9A9A"
+GREY = "#9a9a9a"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 

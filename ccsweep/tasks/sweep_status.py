@@ -10,8 +10,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from ccsweep.config.schema import Config
 from ccsweep.study import front
 from ccsweep.study.folder import StudyFolder, study_folder
@@ -23,7 +21,7 @@ from ccsweep.tracking.mask import mask
 if TYPE_CHECKING:
     from optuna import Study
 
-_WIDTH, _HEIGHT = 120, 60  # of what is no terminal
+_HEIGHT = 60  # lines
 
 
 def sweep_status(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any]:
@@ -38,6 +36,7 @@ def sweep_status(config: Config, folder: Path, overrides: list[str]) -> dict[str
     Raises:
         UserError: no such study, or its storage does not answer.
     """
+    from ccsweep.report.canvas import terminal
     from ccsweep.report.study.live import render
     from ccsweep.report.study.standing import cause_of, standing
 
@@ -47,14 +46,13 @@ def sweep_status(config: Config, folder: Path, overrides: list[str]) -> dict[str
     workers = at_work(place)
     now = standing(trials, known.definition.aims, known.n_trials, len(workers))
     best = front.pareto(now.complete, now.objectives)
-    console = Console(highlight=False)
-    width, height = (console.size.width, _HEIGHT) if console.is_terminal else (_WIDTH, _HEIGHT)
+    console = terminal(width=120)
 
     def say(text: str, style: str = "") -> None:
         console.print(text, markup=False, style=style, soft_wrap=True)
 
     say(f"\n{study.study_name}", style="bold")
-    console.print(render(now, width, height, running=bool(workers)), soft_wrap=True)
+    console.print(render(now, console.width, _HEIGHT, running=bool(workers)), soft_wrap=True)
     for trial in now.failed:
         say(f"trial {trial.number} failed: {cause_of(trial)}")
     target = known.n_trials

@@ -1,4 +1,8 @@
-"""The interactive figures of a study's page, or a line that says why there is nothing to draw."""
+"""The interactive figures of a study's page, or a line that says why there is nothing to draw.
+
+Optuna 5 draws importances and parallel coordinates, too, but takes the least of a maximised objective for its
+best, and its lines cannot be chosen by dragging; it hides no passwords and shows reused trials twice.
+"""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,13 +17,13 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 from plotly.subplots import make_subplots  # type: ignore[import-untyped]
 
+from ccsweep.figures import arrow, of
+from ccsweep.report.canvas import BLUE, COLOURS, GREEN, GREY, ORANGE, PINK, VERMILLION
 from ccsweep.report.study.points import Points, extent, points, stairs
 from ccsweep.report.study.standing import (
     Standing,
-    arrow,
     cause_of,
     duration,
-    figure,
     ranks_of,
     seconds_of,
     settings_of,
@@ -32,15 +36,6 @@ from ccsweep.tracking.mask import mask
 ENOUGH = 10
 """Completed trials below which importances would be read out of noise."""
 
-_BLUE, _VERMILLION, _GREEN, _PINK, _ORANGE, _SKY = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-)
-_GREY = "#9a9a9a"
 _NONE = "–"  # where a trial has no value: a parameter that only other trials have
 
 Chart: TypeAlias = "go.Figure | str"
@@ -68,7 +63,7 @@ def growth(now: Standing) -> Chart:
     panels |= {f"best {name} {arrow(way)}": curves[name] for name, way in now.objectives.items()}
     drawn = make_subplots(cols=len(panels), subplot_titles=list(panels))
     for column, curve in enumerate(panels.values(), 1):
-        line = {"shape": "hv", "color": _BLUE, "width": 2}
+        line = {"shape": "hv", "color": BLUE, "width": 2}
         drawn.add_scatter(
             x=[x for x, _ in curve], y=[y for _, y in curve], mode="lines", line=line, row=1, col=column
         )
@@ -101,7 +96,7 @@ def importances(study: Study, now: Standing) -> Chart:
         if not found:
             return "The trials have no parameter in common whose importance could be found."
         order = sorted(found, key=lambda key: found[key])
-        colour = (_BLUE, _VERMILLION, _GREEN, _PINK, _ORANGE, _SKY)[place % 6]
+        colour = COLOURS[place % len(COLOURS)]
         drawn.add_bar(
             x=[found[key] for key in order], y=order, orientation="h", name=name, marker={"color": colour}
         )
@@ -138,12 +133,12 @@ def parallel(now: Standing) -> Chart:
 def timeline(now: Standing) -> Chart:
     """What each worker did when: a bar for each trial."""
     kinds = {
-        "complete": (now.complete, _BLUE),
-        "pruned": (now.pruned, _ORANGE),
-        "failed": (now.failed, _VERMILLION),
-        "failed, tried again": (now.retried, _PINK),
-        "stopped": (now.stopped, _GREY),
-        "running": (now.running, _GREEN),
+        "complete": (now.complete, BLUE),
+        "pruned": (now.pruned, ORANGE),
+        "failed": (now.failed, VERMILLION),
+        "failed, tried again": (now.retried, PINK),
+        "stopped": (now.stopped, GREY),
+        "running": (now.running, GREEN),
     }
     drawn = go.Figure()
     workers: set[str] = set()
@@ -177,7 +172,7 @@ def _pair(now: Standing, found: Points, x: int) -> go.Figure:
     drawn = go.Figure()
     if len(names) == 2 and found.best:
         line = stairs(found.best, now.objectives, x, 0)
-        style = {"color": _BLUE, "width": 1.5}
+        style = {"color": BLUE, "width": 1.5}
         drawn.add_scatter(
             x=[p[0] for p in line],
             y=[p[1] for p in line],
@@ -206,10 +201,10 @@ def _scatter(drawn: go.Figure, now: Standing, found: Points, x: Callable[[Frozen
     best = [trial for trial in found.best if not several or trial is not found.knee]
     knees = [found.knee] if several and found.knee else []
     for name, trials, marker in (
-        ("beaten", found.beaten, {"color": _GREY, "size": 8, "opacity": 0.7}),
-        ("breaks a constraint", found.infeasible, {"color": _GREY, "size": 8, "symbol": "x-thin-open"}),
-        ("front" if several else "best", best, {"color": _BLUE, "size": 11}),
-        ("knee", knees, {"color": _VERMILLION, "size": 14, "symbol": "diamond"}),
+        ("beaten", found.beaten, {"color": GREY, "size": 8, "opacity": 0.7}),
+        ("breaks a constraint", found.infeasible, {"color": GREY, "size": 8, "symbol": "x-thin-open"}),
+        ("front" if several else "best", best, {"color": BLUE, "size": 11}),
+        ("knee", knees, {"color": VERMILLION, "size": 14, "symbol": "diamond"}),
     ):
         if trials:
             drawn.add_scatter(
@@ -227,7 +222,7 @@ def _hover(trial: FrozenTrial, now: Standing) -> str:
     """What a person wants to know of a point, a line each."""
     lines = [f"<b>trial {trial.number}</b>  ranks {escape(ranks_of(trial))}"]
     if trial.values:
-        lines += [f"{k} {figure(k, v)}" for k, v in zip(now.objectives, trial.values, strict=True)]
+        lines += [f"{k} {of(k).text(v)}" for k, v in zip(now.objectives, trial.values, strict=True)]
     known = notes(trial)
     if known.cause is not None:
         lines.append(escape(cause_of(trial)))

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ccsweep.figures import arrow, of
+from ccsweep.report.canvas import terminal
 from ccsweep.report.study.standing import (
     Standing,
-    arrow,
     cause_of,
     counts,
     duration,
-    figure,
     pace,
     ranks_of,
     run_of,
@@ -48,7 +48,7 @@ class View:
     def __init__(self, objectives: Objectives, target: int | None, console: Console | None = None) -> None:
         self._objectives = objectives
         self._target = target
-        self._console = console or Console(highlight=False)
+        self._console = console or terminal()
         self._live: Live | None = None
         self._shown: set[int] | None = None
         self._drawn: tuple[Any, ...] = ()
@@ -118,7 +118,7 @@ def line(trial: FrozenTrial, objectives: front.Objectives) -> str:
     """What became of a trial, as ``trial 7  ranks=50-35-25  validation_error 1.39  152 s``."""
     words = [f"trial {trial.number}", settings_of(trial) or "no settings of its own"]
     if trial.state == TrialState.COMPLETE:
-        words += [f"{k} {figure(k, v)}" for k, v in zip(objectives, trial.values, strict=True)]
+        words += [f"{k} {of(k).text(v)}" for k, v in zip(objectives, trial.values, strict=True)]
         if (first := notes(trial).reuses) is not None:
             return "  ".join([*words, f"as trial {first}, not run again"])
         if not front.is_feasible(trial):
@@ -180,7 +180,7 @@ def _front(now: Standing, best: Sequence[FrozenTrial], most: int) -> list[Text]:
     heads = [f"{key} {arrow(direction)}" for key, direction in now.objectives.items()]
     rows = [["trial", *heads, "ranks", "run", "settings"]]
     for trial in shown:
-        figures = [figure(k, v) for k, v in zip(now.objectives, trial.values, strict=True)]
+        figures = [of(k).text(v) for k, v in zip(now.objectives, trial.values, strict=True)]
         rows.append(
             [str(trial.number), *figures, ranks_of(trial), run_of(trial), shortened(settings_of(trial))]
         )

@@ -15,14 +15,13 @@ from optuna import Study
 from optuna.trial import FrozenTrial
 
 from ccsweep.config.places import STUDIES
+from ccsweep.figures import GATING, arrow, of
 from ccsweep.files import write_text
 from ccsweep.report.study.standing import (
     Standing,
-    arrow,
     cause_of,
     counts,
     duration,
-    figure,
     pace,
     ranks_of,
     run_of,
@@ -35,7 +34,6 @@ from ccsweep.study.folder import StudyFolder
 from ccsweep.study.notes import StudyNotes, notes, study_notes
 from ccsweep.tracking.mask import mask
 
-_OTHERS = ("density", "false_off", "theoretical_speedup_inference")  # shown beside the objectives
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto;
        max-width: 1160px; padding: 24px; }
@@ -182,9 +180,8 @@ def _front_table(study: Study, now: Standing) -> str:
         kept = "; none keeps the constraints" if front.counted(now.complete) else ""
         return f"<p class=dim>No trial to choose from{kept}.</p>"
     knee = front.knee(best, now.objectives)
-    others = [
-        key for key in _OTHERS if key not in now.objectives and any(key in notes(t).report for t in best)
-    ]
+    keys = [figure.key for figure in GATING if figure.key not in now.objectives]
+    others = [key for key in keys if any(key in notes(trial).report for trial in best)]
     heads = [f"{key} {arrow(way)}" for key, way in now.objectives.items()]
     rows = []
     for trial in best:
@@ -193,7 +190,7 @@ def _front_table(study: Study, now: Standing) -> str:
         rows.append(
             [
                 f"{trial.number}" + ("&nbsp;(knee)" if pick == "knee" else ""),
-                *("" if value is None else figure(key, value) for key, value in values),
+                *("" if value is None else of(key).text(value) for key, value in values),
                 ranks_of(trial),
                 _code(settings_of(trial)),
                 _code(run_of(trial)),
@@ -251,7 +248,7 @@ def _growth_text(now: Standing) -> str:
     if len(now.objectives) == 1:
         return "The best value so far."
     worst = front.reference(now.complete, now.objectives)
-    values = ", ".join(f"{k} {figure(k, v)}" for k, v in zip(now.objectives, worst, strict=False))
+    values = ", ".join(f"{k} {of(k).text(v)}" for k, v in zip(now.objectives, worst, strict=False))
     return (
         "Hypervolume is what the front beats, in the product of the objectives' units, down to the worst "
         f"values that any trial had ({values})."

@@ -10,12 +10,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import AutoLocator, MaxNLocator
 from optuna.trial import FrozenTrial
 
-from ccsweep.report.canvas import describe, new_figure, save
+from ccsweep.figures import arrow, of
+from ccsweep.report.canvas import BLUE, GREY, VERMILLION, describe, new_figure, save
 from ccsweep.report.study.points import Points, extent, points, stairs
-from ccsweep.report.study.standing import Standing, arrow, ranks_of
+from ccsweep.report.study.standing import Standing, ranks_of
 from ccsweep.study import front
 
-_BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "0.65"  # Okabe and Ito's, as in the other pictures
 _NAMED = 12  # on a front of more trials only its ends and its knee have their ranks beside them
 
 
@@ -59,12 +59,12 @@ def _draw_pair(axes: Axes, now: Standing, found: Points, x: int) -> None:
     axes.xaxis.set_major_locator(AutoLocator())
     if len(names) == 2:
         line = stairs(found.best, now.objectives, x, 0)
-        axes.plot([p[0] for p in line], [p[1] for p in line], color=_BLUE, linewidth=1.2, alpha=0.6)
+        axes.plot([p[0] for p in line], [p[1] for p in line], color=BLUE, linewidth=1.2, alpha=0.6)
     layers: list[tuple[list[FrozenTrial], dict[str, Any]]] = [
-        (found.beaten, {"color": _GREY, "marker": "o", "markersize": 5}),
-        (found.infeasible, {"color": _GREY, "marker": "x", "markersize": 6}),
-        (found.best, {"color": _BLUE, "marker": "o", "markersize": 7}),
-        ([found.knee] if found.knee else [], {"color": _VERMILLION, "marker": "D", "markersize": 9}),
+        (found.beaten, {"color": GREY, "marker": "o", "markersize": 5}),
+        (found.infeasible, {"color": GREY, "marker": "x", "markersize": 6}),
+        (found.best, {"color": BLUE, "marker": "o", "markersize": 7}),
+        ([found.knee] if found.knee else [], {"color": VERMILLION, "marker": "D", "markersize": 9}),
     ]
     for trials, style in layers:
         xs, ys = [t.values[x] for t in trials], [t.values[0] for t in trials]
@@ -88,9 +88,9 @@ def _draw_values(axes: Axes, now: Standing, found: Points) -> None:
     describe(axes, f"{len(found.all)} trials", "trial", _label(now, name))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     layers: list[tuple[list[FrozenTrial], str, dict[str, Any]]] = [
-        (found.beaten, "trial", {"color": _GREY, "marker": "o"}),
-        (found.infeasible, "breaks a constraint", {"color": _GREY, "marker": "x"}),
-        (found.best, "best", {"color": _VERMILLION, "marker": "D"}),
+        (found.beaten, "trial", {"color": GREY, "marker": "o"}),
+        (found.infeasible, "breaks a constraint", {"color": GREY, "marker": "x"}),
+        (found.best, "best", {"color": VERMILLION, "marker": "D"}),
     ]
     for trials, label, style in layers:
         if trials:
@@ -100,7 +100,7 @@ def _draw_values(axes: Axes, now: Standing, found: Points) -> None:
     ended = [trial.number for trial in front.by_end(front.counted(now.complete))]
     # Workers end trials out of order: a best so far belongs to the latest number that had ended.
     xs = [max(ended[:count]) for count, _ in curve]
-    line: dict[str, Any] = {"color": _BLUE, "linewidth": 1.5, "drawstyle": "steps-post"}
+    line: dict[str, Any] = {"color": BLUE, "linewidth": 1.5, "drawstyle": "steps-post"}
     axes.plot(xs, [value for _, value in curve], label="best so far", **line)
     for trial in found.best:
         place: dict[str, Any] = {"xytext": (8, 4), "textcoords": "offset points", "fontsize": 8}
@@ -108,22 +108,18 @@ def _draw_values(axes: Axes, now: Standing, found: Points) -> None:
 
 
 def _label(now: Standing, name: str) -> str:
-    unit = {"error": ", %", "speedup": ", times"}
-    found = next((text for word, text in unit.items() if word in name), "")
-    return (
-        f"{name.replace('_', ' ').replace('batch', 'batch ')}{found}  ({arrow(now.objectives[name])} better)"
-    )
+    return f"{of(name).label}  ({arrow(now.objectives[name])} better)"
 
 
 def _handles(found: Points) -> list[Line2D]:
     def marker(label: str, colour: str, shape: str) -> Line2D:
         return Line2D([], [], color=colour, marker=shape, linestyle="none", label=label)
 
-    handles = [marker("front", _BLUE, "o")]
+    handles = [marker("front", BLUE, "o")]
     if found.knee:
-        handles.append(marker(f"knee: trial {found.knee.number}", _VERMILLION, "D"))
+        handles.append(marker(f"knee: trial {found.knee.number}", VERMILLION, "D"))
     if found.beaten:
-        handles.append(marker("beaten", _GREY, "o"))
+        handles.append(marker("beaten", GREY, "o"))
     if found.infeasible:
-        handles.append(marker("breaks a constraint", _GREY, "x"))
+        handles.append(marker("breaks a constraint", GREY, "x"))
     return handles

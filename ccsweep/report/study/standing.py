@@ -185,17 +185,5 @@ def run_of(trial: FrozenTrial) -> str:
     return (notes(trial).run_id or "-")[:8]
 
 
-def figure(key: str, value: float) -> str:
-    """A value as tables show it: two decimals for errors and speed-ups, three digits for shares."""
-    if "error" in key or "speedup" in key:
-        return f"{value:.2f}"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def arrow(direction: str) -> str:
-    """Which way is better."""
-    return "↓" if direction == "minimize" else "↑"
-
-
 def _rate(hourly: float) -> str:
     return f"{hourly / 60:.1f} a minute" if hourly >= 120 else f"{hourly:.3g} an hour"
