@@ -169,8 +169,8 @@ def read_dimension(key: str, text: str, condition: Condition | None, parser: Ove
         raise UserError(f"{shown}: {error}; {_EXPECTED}") from None
     if tags:
         raise UserError(f"{shown}: tag(log,...) is for numbers; expected an interval or a range in it")
-    found = override.sweep_iterator() if override.is_sweep_override() else iter([value])
-    choices = _distinct([v if _is_plain(v) else Transformer.str(v) for v in found])
+    swept = override.sweep_iterator() if override.is_sweep_override() else iter([value])
+    choices = _distinct([v if _is_plain(v) else Transformer.str(v) for v in swept])
     if not choices:
         raise UserError(f"{shown}: no value at all; {_EXPECTED}")
     return Dimension(key, text, CategoricalDistribution(choices), tuple(choices), condition)

@@ -184,8 +184,8 @@ def value_of(trial: FrozenTrial, key: str, objectives: Objectives) -> float | No
     """An objective's value, or a number of the trial's report; None where it has none."""
     if key in objectives:
         return trial.values[list(objectives).index(key)] if trial.values else None
-    found = notes(trial).report.get(key)
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+    value = notes(trial).report.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _numbered(trials: Sequence[FrozenTrial], number: int) -> FrozenTrial:
@@ -218,9 +218,9 @@ def _conditioned(
     keeping = [trial for trial in having if _COMPARISONS[sign](values[trial.number] or 0.0, limit)]
     if not keeping:
         nearest = min(having, key=lambda trial: abs((values[trial.number] or 0.0) - limit))
-        found = values[nearest.number]
+        value = values[nearest.number]
         raise UserError(
-            f"pick={how}: no trial keeps it; the nearest is trial {nearest.number} with {found:.6g}"
+            f"pick={how}: no trial keeps it; the nearest is trial {nearest.number} with {value:.6g}"
         )
     others = [name for name in objectives if name != key] or list(objectives)
     first = next((name for name in others if objectives[name] == "maximize"), others[0])

@@ -73,8 +73,8 @@ def figure(report: Mapping[str, Any], key: str) -> float:
     """
     value = report.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        found = "has no" if value is None else f"has {value!r} as its"
-        raise BadResult(f"the report {found} {key}")
+        what = "has no" if value is None else f"has {value!r} as its"
+        raise BadResult(f"the report {what} {key}")
     if not isfinite(value):
         raise BadResult(f"{key} is {float(value)}")
     return float(value)
@@ -82,10 +82,10 @@ def figure(report: Mapping[str, Any], key: str) -> float:
 
 def flat(report: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
     """All scalars of a report, nested ones as ``samples.validation``; lists are left out."""
-    found: dict[str, str | int | float | bool] = {}
+    scalars: dict[str, str | int | float | bool] = {}
     for key, value in report.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
+            scalars |= flat(value, f"{prefix}{key}.")
         elif isinstance(value, str | int | float | bool):
-            found[f"{prefix}{key}"] = value
-    return found
+            scalars[f"{prefix}{key}"] = value
+    return scalars

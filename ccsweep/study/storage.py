@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ccsweep.errors import UserError
+from ccsweep.files import whole
 from ccsweep.interrupt import finishing
 from ccsweep.study.folder import StudyFolder
 from ccsweep.tracking.mask import mask
@@ -145,9 +146,8 @@ def mend(folder: StudyFolder) -> bool:
         return False
     copy = _free(path.with_name(f"{path.name}.damaged"))
     shutil.copy2(path, copy)
-    partial = path.with_name(f".{path.name}.mended")
-    partial.write_bytes(b"".join(good))
-    partial.replace(path)
+    with whole(path) as partial:
+        partial.write_bytes(b"".join(good))
     log.warning(
         "%s: the last %d of %d lines are damaged and were dropped; the file as it was is kept in %s",
         path,
@@ -235,11 +235,11 @@ def _known(folder: StudyFolder) -> str:
 
 
 def _free(path: Path) -> Path:
-    found, count = path, 1
-    while found.exists():
+    free, count = path, 1
+    while free.exists():
         count += 1
-        found = path.with_name(f"{path.name}{count}")
-    return found
+        free = path.with_name(f"{path.name}{count}")
+    return free
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:

@@ -50,10 +50,10 @@ def sort(trials: Iterable[FrozenTrial]) -> Sorted:
     """Sort the trials of a study by what became of them."""
     by_number = sorted(trials, key=lambda trial: trial.number)
     last = last_attempts(by_number)
-    found = Sorted()
+    places = Sorted()
     for trial in by_number:
-        getattr(found, _place(trial, last)).append(trial)
-    return found
+        getattr(places, _place(trial, last)).append(trial)
+    return places
 
 
 def _place(trial: FrozenTrial, last: Mapping[int, int]) -> str:

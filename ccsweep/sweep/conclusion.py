@@ -65,9 +65,9 @@ def _write_table(plan: Plan, study: "Study") -> list[Path]:
     entries = [_entry(plan, trial, trials) for trial in _last_of_points(trials)]
     if not entries:
         return []
-    found = rows(entries, plan.sweep.paper or None)
-    grid.show(entries, found)
-    return grid.write(plan.folder.path, plan.shown_command, entries, found) + _draw(plan, entries, found)
+    table = rows(entries, plan.sweep.paper or None)
+    grid.show(entries, table)
+    return grid.write(plan.folder.path, plan.shown_command, entries, table) + _draw(plan, entries, table)
 
 
 def _last_of_points(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -90,7 +90,7 @@ def _entry(plan: Plan, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> Ent
     return Entry(overrides, ranks, None, known.cause or trial.state.name.lower())
 
 
-def _draw(plan: Plan, entries: Sequence[Entry], found: Sequence[Row]) -> list[Path]:
+def _draw(plan: Plan, entries: Sequence[Entry], table: Sequence[Row]) -> list[Path]:
     """Draw ``rows.png``, if there are two rows that were trained and can be compared."""
     if (uri := store_of(plan.folder.path)) is None:  # nothing was tracked
         return []
@@ -98,7 +98,7 @@ def _draw(plan: Plan, entries: Sequence[Entry], found: Sequence[Row]) -> list[Pa
     name = VALIDATION_ERROR.metric
     curves: dict[str, list[Curve]] = {}
     tests: dict[str, list[float]] = {}
-    for row, group in zip(found, grouped(entries), strict=True):
+    for row, group in zip(table, grouped(entries), strict=True):
         reports = [entry.report for entry in group if entry.report is not None]
         reports = [report for report in reports if "epochs" in report]  # an evaluation has one point
         if reports:

@@ -94,18 +94,18 @@ class Crew:
 
     def take_dead(self) -> list[tuple[Member, str]]:
         """The workers that have ended since the last call, each with how; they are members no more."""
-        found = []
+        dead = []
         for member in list(self.members):
             contents = member.lease
             how = self._end_of(member, contents)
             if how is not None:
                 self.members.remove(member)
-                found.append((member, how))
+                dead.append((member, how))
                 continue
             trial = None if contents is None else contents.get("trial")
             if trial != member.trial:
                 member.trial, member.trial_since = trial, time.monotonic()
-        return found
+        return dead
 
     def overdue(self) -> list[Member]:
         """The workers whose trial has run longer than ``sweep.trial_timeout``."""
@@ -178,8 +178,8 @@ class Crew:
             tail = member.path.with_suffix(".log").read_bytes()[-4000:].decode(errors="replace")
         except OSError:
             tail = ""
-        _, found, fatal = tail.rpartition("Fatal Python error: ")
-        if found:
+        _, marker, fatal = tail.rpartition("Fatal Python error: ")
+        if marker:
             return f"worker died: {fatal.partition(chr(10))[0]}"
         if self.sweep.cluster != "local":
             return "worker killed, or its machine lost"

@@ -48,10 +48,10 @@ def started(pid: int) -> str | None:
 def read(path: Path) -> Contents | None:
     """What a lease says; None where there is none that can be read."""
     try:
-        found = json.loads(path.read_text())
+        contents = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return contents if isinstance(contents, dict) else None
 
 
 def runs_here(lease: Contents) -> bool:

@@ -102,8 +102,8 @@ class Plan:
     @property
     def command_to_go_on(self) -> str:
         """What to type in order to go on with a study that was stopped."""
-        found = self.sweep.name is not None or any(w.startswith("hydra.sweep.dir=") for w in self.command)
-        folder = [] if found else [f"hydra.sweep.dir={self.folder.path}"]
+        named = self.sweep.name is not None or any(w.startswith("hydra.sweep.dir=") for w in self.command)
+        folder = [] if named else [f"hydra.sweep.dir={self.folder.path}"]
         return mask(shlex.join([*self.command, *folder]))
 
     def overrides(self, own: Sequence[str]) -> list[str]:
@@ -216,17 +216,17 @@ class _Reader:
 
     def _in_effect(self, conditions: Mapping[str, str]) -> dict[str, str]:
         """What the config says of keys that conditions ask for; a searched key's own value comes later."""
-        found = {}
+        values = {}
         for text in conditions.values():
             key = text.partition("=")[0].rstrip("! ").strip()
             choices = self.master.hydra.runtime.choices
             if key in choices:
-                found[key] = str(choices[key])
+                values[key] = str(choices[key])
             elif key in known_keys():
                 value = OmegaConf.select(self.master, key)
                 if value is None or isinstance(value, str | int | float):
-                    found[key] = written(value)
-        return found
+                    values[key] = written(value)
+        return values
 
     def _check_seeds(self, swept: dict[str, str], plain: list[Override], sampler: str) -> None:
         seeds, task = self.config.seeds, self.config.task
@@ -293,11 +293,11 @@ class _Reader:
 
 def _ends(space: Space, middle: Params) -> list[Params]:
     """``middle`` with one value after the other changed to what its dimension allows at most."""
-    found: list[Params] = []
+    points: list[Params] = []
     for dimension in space.dimensions:
         if dimension.key in middle:
             for value in dimension.samples():
                 point = {**middle, dimension.key: value}
-                if space.active(point) == point and point not in found:
-                    found.append(point)
-    return found
+                if space.active(point) == point and point not in points:
+                    points.append(point)
+    return points

@@ -27,13 +27,13 @@ def commands(plan: Plan) -> list[str]:
     enqueue_points(study, plan.points)
     begun = len(study.get_trials(deepcopy=False))  # as the first worker will find them
     study.sampler = samplers.make(plan.sampler, plan.sweep.seed, begun, 0)
-    found = []
+    lines = []
     for _ in range(plan.sweep.preview or 0):
         if plan.is_grid and not sort(study.get_trials(deepcopy=False)).waiting:
             break
         params = plan.space.suggest(study.ask())
-        found.append(plan.single(plan.space.overrides(params)))
-    return found
+        lines.append(plan.single(plan.space.overrides(params)))
+    return lines
 
 
 def _copy(plan: Plan) -> "Study":

@@ -102,7 +102,7 @@ def dominating(
         value: of the trial in question.
         limit: its ``speedup_limit`` then.
     """
-    found = []
+    better = []
     for trial in trials:
         known = notes(trial)
         same = next((entry for entry in known.epochs if entry[0] == epoch), None)
@@ -111,8 +111,8 @@ def dominating(
         theirs = same[1]
         images = known.report.get("samples.validation")
         if value - theirs > _margin(metric, value, theirs, images):
-            found.append(trial)
-    return found
+            better.append(trial)
+    return better
 
 
 def _margin(metric: str, value: float, theirs: float, images: int | None) -> float:

@@ -9,21 +9,22 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.singleton import Singleton
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from ccsweep.errors import UserError
+from ccsweep.files import sole
 from ccsweep.interrupt import finishing
 from ccsweep.study.folder import StudyFolder
 from ccsweep.study.notes import Kind
 from ccsweep.study.storage import persistently
-from ccsweep.study.trials import Failed, enqueue_points, sort
+from ccsweep.study.trials import Ending, Failed, enqueue_points, sort
 from ccsweep.sweep.lease import Lease
 from ccsweep.sweep.plan import Plan, make_plan
 from ccsweep.tracking.mask import mask
@@ -37,8 +38,9 @@ if TYPE_CHECKING:  # half a second, which --help does not have
     from ccsweep.sweep.mlflow import Tracker
 
 POLL = 0.25  # seconds
-_KILLED = "worker killed (signal 9)"
-_DEATHS = 3  # in a row, of workers that never got to a trial
+MOST_DEATHS = 3  # in a row, of workers that never got to a trial
+UNNAMED = Failed(Kind.MACHINE, "worker killed (signal 9)")  # before it could put its name to its trial
+STOPPED = Failed(Kind.STOPPED, "stopped with its sweep")
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,6 @@ class Sweeper:
     context: HydraContext
     task: TaskFunction
     config: DictConfig
-    _deaths: int = field(default=0, init=False)
 
     def sweep(self, arguments: list[str]) -> "list[FrozenTrial]":
         """Run the study that a command describes, or go on with it; returns its trials.
@@ -69,7 +70,7 @@ class Sweeper:
 
         with _sole_sweeper(plan.folder):
             try:
-                return self._run_study(plan)
+                return self._run(plan)
             except StorageInternalError as error:
                 shown = mask(str(plan.sweep.storage))
                 reason = mask(str(error.__cause__ or error)).strip().partition("\n")[0]
@@ -77,141 +78,152 @@ class Sweeper:
                     f"sweep.storage={shown}: failed ({reason}); mend it, then give the same command again"
                 ) from error
 
-    def _run_study(self, plan: Plan) -> "list[FrozenTrial]":
-        from ccsweep.sweep import recover
+    def _run(self, plan: Plan) -> "list[FrozenTrial]":
+        """Open the study, put its points into the queue, and have workers run them."""
+        from ccsweep.sweep import conclusion, recover
+        from ccsweep.sweep.crew import Crew
+        from ccsweep.sweep.mlflow import Tracker
+        from ccsweep.sweep.worker import Payload
 
-        name = f"{datetime.now():%Y%m%d-%H%M%S-%f}-{socket.gethostname()}"
         study = recover.open_or_begin(plan)
+        name = f"{datetime.now():%Y%m%d-%H%M%S-%f}-{socket.gethostname()}"
         with _lease(plan.folder.sweeper, name) as lease:
             recover.clear(study, plan)
             enqueue_points(study, plan.points)
-            return self._run_to_its_end(plan, study, lease)
-
-    def _run_to_its_end(self, plan: Plan, study: "Study", lease: Lease) -> "list[FrozenTrial]":
-        from ccsweep.sweep import conclusion
-        from ccsweep.sweep.crew import Crew, remove_pickles
-        from ccsweep.sweep.mlflow import Tracker
-
-        tracker = Tracker(study, plan.folder, plan.objectives, plan.uri)
-        crew = Crew(plan.folder, plan.sweep, self._payload(plan, lease))
-        status: Status = "KILLED"
-        files: list[Path] = []
-        try:
-            self._keep_workers(plan, study, crew, tracker)
-            trials = study.get_trials(deepcopy=False)
-            status = "FAILED" if sort(trials).failed else "FINISHED"
-            files = conclusion.write(plan, study)
-        except BaseException:
-            with finishing():  # a second Ctrl-C does not wait
-                with suppress(OSError):  # a full disk must not keep workers alive
-                    lease.set(stop=True)
-                crew.stop()
-                self._stop_trials(plan, study)
-            raise
-        finally:
-            with finishing():
-                crew.leave()
-                remove_pickles(plan.folder)
-                tracker.finish(files, status)
-                if status == "KILLED":
-                    print(f"go on with: {plan.command_to_go_on}")
+            singletons = Singleton.get_state()
+            payload = Payload(
+                plan, plan.sweep.storage, self.context, self.config, self.task, singletons, name
+            )
+            crew = Crew(plan.folder, plan.sweep, payload)
+            tracker = Tracker(study, plan.folder, plan.objectives, plan.uri)
+            trials = _Overseer(plan, study, crew, tracker, lease).see_through()
         conclusion.judge(plan, trials)
         return trials
 
-    def _payload(self, plan: Plan, lease: Lease) -> Any:
-        from ccsweep.sweep.worker import Payload
 
-        return Payload(
-            plan=plan,
-            storage=plan.sweep.storage,
-            context=self.context,
-            master=self.config,
-            task=self.task,
-            singletons=Singleton.get_state(),
-            sweeper=lease.contents["id"],
-        )
+@dataclass
+class _Overseer:
+    """Keeps workers at a study until it is done, and leaves nothing running."""
 
-    def _keep_workers(self, plan: Plan, study: "Study", crew: "Crew", tracker: "Tracker") -> None:
+    plan: Plan
+    study: "Study"
+    crew: "Crew"
+    tracker: "Tracker"
+    lease: Lease
+    deaths: int = 0
+
+    def see_through(self) -> "list[FrozenTrial]":
+        """From the first worker to the study's table or page; returns its trials."""
+        from ccsweep.sweep import conclusion
+        from ccsweep.sweep.crew import remove_pickles
+
+        status: Status = "KILLED"
+        files: list[Path] = []
+        try:
+            self._keep_workers()
+            trials = self._trials()
+            status = "FAILED" if sort(trials).failed else "FINISHED"
+            files = conclusion.write(self.plan, self.study)
+            return trials
+        except BaseException:
+            with finishing():  # a second Ctrl-C does not wait
+                with suppress(OSError):  # a full disk must not keep workers alive
+                    self.lease.set(stop=True)
+                self.crew.stop()
+                self._stop_trials()
+            raise
+        finally:
+            with finishing():
+                self.crew.leave()
+                remove_pickles(self.plan.folder)
+                self.tracker.finish(files, status)
+                if status == "KILLED":
+                    print(f"go on with: {self.plan.command_to_go_on}")
+
+    def _trials(self) -> "list[FrozenTrial]":
+        return self.study.get_trials(deepcopy=False)
+
+    def _keep_workers(self) -> None:
         """Keep workers at work until there is no more to do."""
         from ccsweep.report.study.live import View
         from ccsweep.sweep.worker import EXHAUSTED, remaining
 
-        exhausted = False
+        plan, crew, exhausted = self.plan, self.crew, False
         with View(plan.objectives, plan.target) as view:
             while True:
-                trials = persistently(lambda: study.get_trials(deepcopy=False))
+                trials = persistently(self._trials)
                 view.update(trials, [m.lease or {"id": m.name} for m in crew.members], time.time())
-                tracker.update(trials)
+                self.tracker.update(trials)
                 for member in crew.overdue():
-                    self._end_overdue(plan, study, crew, member)
+                    self._end_overdue(member)
                 for member, how in crew.take_dead():
                     exhausted |= how == EXHAUSTED
-                    self._see_to(plan, study, member, how)
-                now = sort(study.get_trials(deepcopy=False))
+                    self._bury(member, how)
+                now = sort(self._trials())
                 due = len(now.waiting) if exhausted else remaining(plan, now)
                 busy = sum(m.trial is not None for m in crew.members)
                 idle = len(crew.members) - busy
                 for _ in range(min(due - idle, plan.sweep.workers - len(crew.members))):
                     crew.start()
-                if due <= 0 and not crew.members and not self._settle_lost(plan, study, None, _KILLED, {}):
+                if due <= 0 and not crew.members and not self._settle_trials_of(None, UNNAMED):
                     break
                 time.sleep(POLL)
-            view.update(study.get_trials(deepcopy=False), [], time.time())
+            view.update(self._trials(), [], time.time())
         if exhausted and plan.target > now.done:
             log.warning("all points of the space are done: %d, and not %d", now.done, plan.target)
 
-    def _end_overdue(self, plan: Plan, study: "Study", crew: "Crew", member: "Member") -> None:
+    def _end_overdue(self, member: "Member") -> None:
         """Kill a worker whose trial takes too long; the trial is not tried again."""
-        number = member.trial
-        cause = f"ran longer than sweep.trial_timeout={plan.sweep.trial_timeout:g} minutes"
-        crew.kill(member)
+        limit = f"sweep.trial_timeout={self.plan.sweep.trial_timeout:g} minutes"
+        overdue = {member.trial: Failed(Kind.TRIAL, f"ran longer than {limit}")}
+        self.crew.kill(member)
         deadline = time.monotonic() + 60
-        dead = crew.take_dead()
-        while member in crew.members and time.monotonic() < deadline:
+        dead = self.crew.take_dead()
+        while member in self.crew.members and time.monotonic() < deadline:
             time.sleep(0.05)
-            dead += crew.take_dead()
+            dead += self.crew.take_dead()
         for other, how in dead:
             if other is member:
-                self._settle_lost(plan, study, member, how, {number: cause})
+                self._settle_trials_of(member, Failed(Kind.MACHINE, how), overdue)
             else:
-                self._see_to(plan, study, other, how)
+                self._bury(other, how)
 
-    def _see_to(self, plan: Plan, study: "Study", member: "Member", how: str) -> None:
+    def _bury(self, member: "Member", how: str) -> None:
         """See to what a worker that has ended left behind."""
         from ccsweep.sweep.worker import DONE, EXHAUSTED, FAILED
 
-        lost = self._settle_lost(plan, study, member, how, {})
+        lost = self._settle_trials_of(member, Failed(Kind.MACHINE, how))
         if how in (DONE, EXHAUSTED) or (lost and not how.startswith(FAILED)):
-            self._deaths = 0
+            self.deaths = 0
             return
         log.warning("%s: %s", member.name, how)
-        self._deaths += 1
-        if self._deaths >= _DEATHS:
+        self.deaths += 1
+        if self.deaths >= MOST_DEATHS:
             raise UserError(
-                f"{_DEATHS} workers in a row came to nothing ({how}); see "
+                f"{MOST_DEATHS} workers in a row came to nothing ({how}); see "
                 f"{member.path.with_suffix('.log')} and {member.job.paths.stderr}"
             )
 
-    def _settle_lost(
-        self, plan: Plan, study: "Study", member: "Member | None", how: str, causes: dict[int | None, str]
+    def _settle_trials_of(
+        self, member: "Member | None", ending: Ending, others: "dict[int | None, Failed] | None" = None
     ) -> int:
-        """Settle the trials that a dead worker was at, None being all of them; returns how many."""
+        """End the trials that a dead worker was at, None being all of them; returns how many.
+
+        Args:
+            member: the worker.
+            ending: of its trials, where they left no result.
+            others: of trials, by their numbers, that end in another way.
+        """
         from ccsweep.sweep import recover
 
-        # One that was killed before it could put its name to a trial is found when nobody is left.
-        lost = recover.running_of(study, None if member is None else member.name)
+        lost = recover.running_of(self.study, None if member is None else member.name)
         for trial in lost:
-            cause = causes.get(trial.number)
-            ending = Failed(Kind.MACHINE, how) if cause is None else Failed(Kind.TRIAL, cause)
-            recover.settle(plan, study, trial, ending)
+            recover.settle(self.plan, self.study, trial, (others or {}).get(trial.number, ending))
         return len(lost)
 
-    def _stop_trials(self, plan: Plan, study: "Study") -> None:
-        from ccsweep.sweep import recover
-
+    def _stop_trials(self) -> None:
         try:
-            for trial in recover.running_of(study, None):
-                recover.settle(plan, study, trial, Failed(Kind.STOPPED, "stopped with its sweep"))
+            self._settle_trials_of(None, STOPPED)
         except Exception as error:  # the storage may be why the sweep ends: the next one settles them
             log.warning("trials that were running could not be ended: %s", describe(error))
 
@@ -219,28 +231,18 @@ class Sweeper:
 @contextmanager
 def _sole_sweeper(folder: StudyFolder) -> Iterator[None]:
     """Hold the study's folder; the lock falls with the process, however that ends."""
-    from filelock import FileLock, Timeout
-
     path = folder.path
+    refusal = f"{path}: another sweep is at work there; wait for it, stop it, or choose another sweep.name"
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.sweeper_lock, timeout=0):
+        with sole(folder.sweeper_lock, refusal):
             yield
-    except Timeout:
-        raise UserError(
-            f"{path}: another sweep is at work there; wait for it, stop it, or choose another sweep.name"
-        ) from None
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        if not _within(error.filename, path):
+        at_fault = Path(str(error.filename))
+        if at_fault not in (path, *path.parents) and at_fault.parent != path:
             raise
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); choose another sweep.name or hydra.sweep.dir"
         ) from error
-
-
-def _within(filename: Any, folder: Path) -> bool:
-    path = Path(str(filename))
-    return path in (folder, *folder.parents) or path.parent == folder
 
 
 @contextmanager
