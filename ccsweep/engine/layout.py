@@ -13,12 +13,8 @@ from torch import Tensor
 from ccsweep.engine.layers import Array, Layer
 from ccsweep.estimator.cost import INPUT_SPARSE, WAYS
 from ccsweep.estimator.factors import Factors
-from ccsweep.kernels.float32 import TILE
-from ccsweep.kernels.simd import LANES
+from ccsweep.kernels.memory import aligned, block, spaced, vectors
 from ccsweep.kernels.table import LAYER
-
-# Weights that all samples go through together: as much as stays in the cache meanwhile.
-BLOCK_BYTES = 4 * 2**20
 
 
 class Dense(NamedTuple):
@@ -41,8 +37,8 @@ class Layout:
         self._arrays: dict[tuple[int, str], Array] = {}
         self.layers: list[Layer] = []
         for k, layer in enumerate(layers):
-            rows = self._keep(k, "units", layer.weight, _vectors(layer.inputs))
-            bias = self._keep(k, "bias", layer.bias[None], _spaced(layer.units))
+            rows = self._keep(k, "units", layer.weight, vectors(layer.inputs))
+            bias = self._keep(k, "bias", layer.bias[None], spaced(layer.units))
             gate = None if layer.gate is None else Factors(*(part.clone() for part in layer.gate))
             self.layers.append(Layer(rows[:, : layer.inputs], bias[0, : layer.units], layer.relu, gate))
 
@@ -71,10 +67,10 @@ class Layout:
             row["bias"] = _address(self._arrays[k, "bias"])
             if way == INPUT_SPARSE:
                 rows = self._rows_of_inputs(k)
-                row["block"] = _block(layer.inputs, rows.shape[1])
+                row["block"] = block(layer.inputs, rows.shape[1])
             else:
                 rows = self._arrays[k, "units"]
-                row["block"] = _block(rows.shape[1], layer.units)
+                row["block"] = block(rows.shape[1], layer.units)
                 self._gate(k, row)
             row["rows"], row["stride"] = _address(rows), rows.shape[1]
         return table.view(np.int64)
@@ -83,59 +79,33 @@ class Layout:
         """The estimator's first factor, (in_features, rank in whole vectors)."""
         gate = self.layers[k].gate
         assert gate is not None, "only layers with an estimator run gated"
-        return self._keep(k, "u", gate.u.numpy(), _vectors(gate.u.shape[1]))
+        return self._keep(k, "u", gate.u.numpy(), vectors(gate.u.shape[1]))
 
     def _gate(self, k: int, row: np.void) -> None:
         layer = self.layers[k]
         gate, u = layer.gate, self.u(k)
         assert gate is not None
         rank = gate.u.shape[1]
-        v = self._keep(k, "v", gate.v.numpy(), _spaced(layer.units))
+        v = self._keep(k, "v", gate.v.numpy(), spaced(layer.units))
         # Units that only fill up the last vector are never on.
         bias = self._keep(
-            k, "gate bias", (layer.bias + gate.shift.numpy())[None], _spaced(layer.units), filled_with=-np.inf
+            k, "gate bias", (layer.bias + gate.shift.numpy())[None], spaced(layer.units), filled_with=-np.inf
         )
         row["u"], row["v"], row["gate_bias"] = _address(u), _address(v), _address(bias)
-        row["rank"], row["gate_stride"] = rank, _spaced(layer.units)
+        row["rank"], row["gate_stride"] = rank, spaced(layer.units)
 
     def _rows_of_inputs(self, k: int) -> Array:
         weight = self.layers[k].weight.T
-        return self._keep(k, "inputs", weight, _spaced(weight.shape[1]))
+        return self._keep(k, "inputs", weight, spaced(weight.shape[1]))
 
     def _keep(self, k: int, name: str, values: Array, width: int, filled_with: float = 0.0) -> Array:
         """The array of this name: ``values`` in rows of ``width``, made once."""
         if (k, name) not in self._arrays:
-            made = _aligned(values.shape[0], width)
+            made = aligned(values.shape[0], width)
             made[:] = filled_with
             made[:, : values.shape[1]] = values
             self._arrays[k, name] = made
         return self._arrays[k, name]
-
-
-def _vectors(width: int) -> int:
-    return -(-width // LANES) * LANES
-
-
-def _spaced(width: int) -> int:
-    """Whole vectors, and an odd number of them where rows are long.
-
-    Rows at a power of two from each other would fall into the same few lines of the cache.
-    """
-    width = _vectors(width)
-    return width + LANES if width >= 256 and width % (2 * LANES) == 0 else width
-
-
-def _block(length: int, rows: int) -> int:
-    """How many of ``rows`` weights of ``length`` floats fit the cache: a multiple of a tile."""
-    fitting = BLOCK_BYTES // (4 * max(length, 1)) // TILE * TILE
-    return min(max(fitting, TILE), -(-rows // TILE) * TILE)
-
-
-def _aligned(rows: int, width: int) -> Array:
-    line = 64
-    raw = np.empty(rows * width * 4 + line, np.uint8)
-    start = -raw.ctypes.data % line
-    return raw[start : start + rows * width * 4].view(np.float32).reshape(rows, width)
 
 
 def _address(array: Array) -> int:

@@ -23,17 +23,16 @@ from ccsweep.kernels.lists import (
     spread,
     within,
 )
+from ccsweep.kernels.memory import TILE
 from ccsweep.kernels.simd import LANES, add_1, add_2, add_4, add_8, float_at, four_dots
 from ccsweep.kernels.table import INPUT_SPARSE, LAYER, TWO_SIDED
 
-TILE = 8 * LANES
-"""Units whose sums are kept in registers together."""
 SAMPLES = 64
 """Samples that go through a layer together: their lists stay in the cache."""
 
 
 @jit
-def _add(indices, values, count, rows, stride, bias, sums, width):
+def add_rows(indices, values, count, rows, stride, bias, sums, width):
     """``sums[:width] = bias + values @ rows[indices]``; rows and bias are addresses."""
     k = 0
     while k + 128 <= width:
@@ -59,7 +58,9 @@ def _input_sparse(layer, numbers, samples, lists, new, out):
     for first in range(0, stride, layer.block):
         width = min(layer.block, stride - first)
         for s in range(samples):
-            _add(indices[s], values[s], counts[s], rows + 4 * first, stride, bias + 4 * first, sums, width)
+            add_rows(
+                indices[s], values[s], counts[s], rows + 4 * first, stride, bias + 4 * first, sums, width
+            )
             if layer.relu:
                 index, value = new_indices[s], new_values[s]
                 c = append_positive(numbers[first:], sums, width, index, value, new_counts[s])
@@ -77,7 +78,7 @@ def _project(layer, samples, lists):
     zeros = np.zeros(width, np.float32)
     t = np.empty((samples, width), np.float32)
     for s in range(samples):
-        _add(indices[s], values[s], counts[s], layer.u, width, zeros.ctypes.data, t[s], width)
+        add_rows(indices[s], values[s], counts[s], layer.u, width, zeros.ctypes.data, t[s], width)
     return t
 
 
@@ -92,7 +93,7 @@ def _gate(layer, numbers, samples, t, on, counts_on):
         width = min(TILE, stride - first)
         v, bias = layer.v + 4 * first, layer.gate_bias + 4 * first
         for s in range(samples):
-            _add(numbers, t[s], layer.rank, v, stride, bias, scores, width)
+            add_rows(numbers, t[s], layer.rank, v, stride, bias, scores, width)
             c = append_positive(numbers[first:], scores, width, on[s], unused, counts_on[s])
             counts_on[s] = within(on[s], c, layer.units)
 

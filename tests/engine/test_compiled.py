@@ -99,7 +99,7 @@ def test_rows_that_are_not_finite_give_what_dense_gives(ways, threads, bad):
 
 @pytest.mark.parametrize("way", [INPUT_SPARSE, TWO_SIDED])
 def test_layers_in_blocks(way, monkeypatch):
-    monkeypatch.setattr("ccsweep.engine.layout.BLOCK_BYTES", 4096)
+    monkeypatch.setattr("ccsweep.kernels.memory.BLOCK_BYTES", 4096)
     layers = draw([300, 700, 5], rank=8, seed=2)
     x = inputs(70, 300, 0.2, 2)
     found = Compiled(Layout(layers), (way, INPUT_SPARSE))(torch.from_numpy(x))

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from ccsweep.engine import layout
 from ccsweep.engine.layers import Layer
 from ccsweep.engine.layout import Layout
 from ccsweep.estimator.cost import GATED, INPUT_SPARSE, TWO_SIDED
@@ -119,16 +118,3 @@ def test_only_layers_with_an_estimator_have_factors():
     plain = Layer(np.ones((3, 2), np.float32), np.ones(3, np.float32), True)
     with pytest.raises(AssertionError, match=r"^only layers with an estimator run gated$"):
         Layout([plain]).u(0)
-
-
-def test_rows_are_whole_vectors_and_long_ones_an_odd_number_of_them():
-    assert [layout._vectors(width) for width in (0, 1, 16, 17, 256)] == [0, 16, 16, 32, 256]
-    widths = (1, 17, 240, 241, 255, 256, 257, 272, 273, 1000)
-    assert [layout._spaced(width) for width in widths] == [*(16, 32, 240, 272, 272, 272, 272, 272, 304, 1008)]
-
-
-def test_blocks_fit_the_cache():
-    # 4 MiB hold 2**20 floats: 1024 rows of 1024, in whole tiles of 128 and no more than there are.
-    assert [layout._block(1024, rows) for rows in (1, 128, 129, 1024, 5000)] == [128, 128, 256, 1024, 1024]
-    assert [layout._block(length, 10**9) for length in (2048, 1100, 2**20, 2**13)] == [512, 896, 128, 128]
-    assert layout._block(0, 300) == 384

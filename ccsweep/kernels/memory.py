@@ -1,0 +1,38 @@
+"""How arrays lie in memory: whole vectors, rows that start at a cache line, blocks that fit the cache."""
+
+import numpy as np
+
+from ccsweep.kernels.simd import LANES
+
+TILE = 8 * LANES
+"""Units whose sums are kept in registers together."""
+# Weights that all samples go through together: as much as stays in the cache meanwhile.
+BLOCK_BYTES = 4 * 2**20
+
+
+def vectors(width: int) -> int:
+    """So many floats in whole vectors."""
+    return -(-width // LANES) * LANES
+
+
+def spaced(width: int) -> int:
+    """Whole vectors, and an odd number of them where rows are long.
+
+    Rows at a power of two from each other would fall into the same few lines of the cache.
+    """
+    width = vectors(width)
+    return width + LANES if width >= 256 and width % (2 * LANES) == 0 else width
+
+
+def block(length: int, rows: int) -> int:
+    """How many of ``rows`` weights of ``length`` floats fit the cache: a multiple of a tile."""
+    fitting = BLOCK_BYTES // (4 * max(length, 1)) // TILE * TILE
+    return min(max(fitting, TILE), -(-rows // TILE) * TILE)
+
+
+def aligned(rows: int, width: int) -> np.ndarray:
+    """float32 (rows, width) that starts at a cache line, not filled."""
+    line = 64
+    raw = np.empty(rows * width * 4 + line, np.uint8)
+    start = -raw.ctypes.data % line
+    return raw[start : start + rows * width * 4].view(np.float32).reshape(rows, width)

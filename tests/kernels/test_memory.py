@@ -1,0 +1,22 @@
+"""Rows and blocks by hand."""
+
+from ccsweep.kernels import memory
+
+
+def test_rows_are_whole_vectors_and_long_ones_an_odd_number_of_them():
+    assert [memory.vectors(width) for width in (0, 1, 16, 17, 256)] == [0, 16, 16, 32, 256]
+    widths = (1, 17, 240, 241, 255, 256, 257, 272, 273, 1000)
+    assert [memory.spaced(width) for width in widths] == [*(16, 32, 240, 272, 272, 272, 272, 272, 304, 1008)]
+
+
+def test_blocks_fit_the_cache():
+    # 4 MiB hold 2**20 floats: 1024 rows of 1024, in whole tiles of 128 and no more than there are.
+    assert [memory.block(1024, rows) for rows in (1, 128, 129, 1024, 5000)] == [128, 128, 256, 1024, 1024]
+    assert [memory.block(length, 10**9) for length in (2048, 1100, 2**20, 2**13)] == [512, 896, 128, 128]
+    assert memory.block(0, 300) == 384
+
+
+def test_arrays_start_at_a_cache_line():
+    arrays = [memory.aligned(rows, width) for rows in (1, 3, 7) for width in (16, 48)]
+    assert [array.shape for array in arrays] == [(rows, width) for rows in (1, 3, 7) for width in (16, 48)]
+    assert all(array.ctypes.data % 64 == 0 and array.dtype == "float32" for array in arrays)
