@@ -19,11 +19,11 @@ from ccsweep.config.schema import Config
 
 
 class Composer:
-    """Composes configs on top of a multirun's own.
+    """Composes configs on top of a sweep's own.
 
     Args:
-        loader: Hydra's, of the multirun.
-        master: the multirun's config, ``hydra`` node included.
+        loader: Hydra's, of the sweep.
+        master: the sweep's config, ``hydra`` node included.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:

@@ -121,11 +121,11 @@ class Plan:
 
 
 def make_plan(arguments: Sequence[str], master: DictConfig, loader: ConfigLoader) -> Plan:
-    """Read a multirun's overrides and check all that can be checked without running it.
+    """Read a sweep's overrides and check all that can be checked without running it.
 
     Args:
         arguments: the command line's overrides, swept ones among them.
-        master: the multirun's config without the swept ones.
+        master: the sweep's config without the swept ones.
         loader: Hydra's.
 
     Raises:

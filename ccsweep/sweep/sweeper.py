@@ -91,9 +91,7 @@ class Sweeper:
             recover.clear(study, plan)
             enqueue_points(study, plan.points)
             singletons = Singleton.get_state()
-            payload = Payload(
-                plan, plan.sweep.storage, self.context, self.config, self.task, singletons, name
-            )
+            payload = Payload(plan, self.context, self.config, self.task, singletons, name)
             crew = Crew(plan.folder, plan.sweep, payload)
             tracker = Tracker(study, plan.folder, plan.objectives, plan.uri)
             trials = _Overseer(plan, study, crew, tracker, lease).see_through()

@@ -35,24 +35,11 @@ if TYPE_CHECKING:
 TIME_UP = Failed(Kind.MACHINE, "the worker's time on the cluster was up", excused=True)
 
 _MACHINE_ERRNOS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EIO,
-    errno.ENOMEM,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ESTALE,
-    errno.EROFS,
-    errno.ETIMEDOUT,
-    errno.ECONNRESET,
-    errno.ECONNREFUSED,
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE),
+    *(errno.ENOMEM, errno.EMFILE, errno.ENFILE),
+    *(errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED),
 }
-_MACHINE_MESSAGES = (
-    "CUDA out of memory",
-    "CUDA error",
-    "can't allocate memory",
-    "cannot allocate memory",
-)
+_MACHINE_MESSAGES = ("CUDA out of memory", "CUDA error", "can't allocate memory", "cannot allocate memory")
 
 log = logging.getLogger(__name__)
 

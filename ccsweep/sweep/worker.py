@@ -21,16 +21,7 @@ from ccsweep.study import record
 from ccsweep.study.folder import TrialFolder
 from ccsweep.study.notes import Kind, Notes, let_go, note, notes
 from ccsweep.study.storage import persistently
-from ccsweep.study.trials import (
-    Completed,
-    Ending,
-    Failed,
-    Reused,
-    Sorted,
-    params_of,
-    sort,
-    tell,
-)
+from ccsweep.study.trials import Completed, Ending, Failed, Reused, Sorted, params_of, sort, tell
 from ccsweep.sweep import lease
 from ccsweep.sweep.compose import Composer
 from ccsweep.sweep.plan import Plan
@@ -59,7 +50,6 @@ class Payload:
     """What a worker is started with; pickled into a file that only its owner can read."""
 
     plan: Plan
-    storage: str | None
     context: HydraContext
     master: DictConfig
     task: TaskFunction
@@ -117,7 +107,7 @@ class _Worker:
 
         warnings.filterwarnings("ignore", module="optuna")
         restore_hydra(self.payload.singletons)
-        study = open_study(self.folder, self.payload.storage, ready=True)
+        study = open_study(self.folder, self.plan.sweep.storage, ready=True)
         begun = len(study.get_trials(deepcopy=False))
         study.sampler = samplers.make(self.plan.sampler, self.plan.sweep.seed, begun, self.index)
         self._random = random.Random(f"{self.plan.sweep.seed} {begun} {self.index}")
