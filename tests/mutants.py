@@ -2,8 +2,8 @@
 
 mutmut makes the mistakes and runs the tests, in ``.mutants/ROOM``, on a copy in which two things are written
 otherwise. mutmut passes decorated functions over, and here those are the ones under ``no_grad``, the properties
-and the context managers: the copy decorates them by an assignment after the function. And ``strict=True`` is
-taken out of every ``zip``: it is an assertion, and says nothing where the lengths agree. Left out are what
+and the context managers: the copy decorates them by an assignment after the function. And its zips are strict
+unless told otherwise, for a ``strict=True`` less changes nothing where the lengths agree. Left out are what
 stands at module level, files of numba kernels (their tests compare them with NumPy references), and tests that
 start ``python -m ccsweep`` (the ``user`` fixture; minutes for each mistake).
 
@@ -14,8 +14,10 @@ import ast
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,11 @@ def _copy(work: Path, files: list[Path], tests: list[str]) -> None:
     )
     project = (ROOT / "pyproject.toml").read_text()
     (work / "pyproject.toml").write_text(project.replace("[tool.mutmut]", section))
+    shutil.rmtree(work / "mutants" / "tests", ignore_errors=True)
+    for path in work.rglob("ccsweep/**/*.py"):  # what is no more
+        if not (ROOT / path.relative_to(work / "mutants" if "mutants" in path.parts else work)).exists():
+            path.unlink()
+            path.with_name(path.name + ".meta").unlink(missing_ok=True)
     for path in (ROOT / "ccsweep").rglob("*.py"):
         target = work / path.relative_to(ROOT)
         text = prepared(path.read_text()) if path in files else path.read_text()
@@ -73,9 +80,10 @@ def _copy(work: Path, files: list[Path], tests: list[str]) -> None:
 
 
 def prepared(text: str) -> str:
-    """A module whose functions are decorated by assignments, and whose zips are not strict."""
+    """A module whose functions are decorated by assignments, and whose zips need not be told to be strict."""
     lines = text.replace(", strict=True)", ")").splitlines()
-    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    tree = ast.parse(text)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     for node in sorted(functions, key=lambda node: -node.lineno):  # from below, so that line numbers stay
         decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
         if not decorators or decorators in (["staticmethod"], ["classmethod"]):
@@ -87,7 +95,15 @@ def prepared(text: str) -> str:
         lines.insert(node.end_lineno or 0, f"{' ' * node.col_offset}{node.name} = {value}")
         lines[node.lineno - 1] = lines[node.lineno - 1].replace(f"def {node.name}(", f"def {bare}(")
         del lines[node.decorator_list[0].lineno - 1 : node.lineno - 1]
+    if ", strict=True)" in text:
+        first = next(node.lineno for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))
+        lines.insert(first - 1, "from tests.mutants import strict_zip as zip")
     return "\n".join(lines) + "\n"
+
+
+def strict_zip(*iterables: Iterable[Any], strict: bool = True) -> "zip[tuple[Any, ...]]":
+    """What the copy calls ``zip``."""
+    return zip(*iterables, strict=strict)
 
 
 def _results(work: Path) -> dict[Path, dict[str, Any]]:

@@ -38,24 +38,18 @@ def ranks_within(layers: Sequence[LayerData], estimator: LowRank, budget: float,
     steps = [_steps(layer, estimator, int(left // sum(layer.weight.shape)) + 1) for layer in layers]
     # The steps of one layer save less and less each (see _steps), so the best next step is the best in all.
     order = sorted(
-        ((saved / cost, i, rank, cost) for i, s in enumerate(steps) for rank, cost, saved in s), reverse=True
+        ((saved, i, more) for i, of_one in enumerate(steps) for saved, more in of_one), reverse=True
     )
-    closed = set()
-    for _, i, rank, cost in order:
-        if i in closed:
-            continue
-        if cost <= left:
-            left, ranks[i] = left - cost, rank
-            continue
+    for _, i, more in order:
         each = sum(layers[i].weight.shape)
-        ranks[i] += int(left // each)  # what is left pays for a part of the step
-        left -= int(left // each) * each
-        closed.add(i)
+        more = min(more, int(left // each))  # what is left may pay for a part of the step
+        ranks[i] += more
+        left -= more * each
     return ranks
 
 
-def _steps(layer: LayerData, estimator: LowRank, most: int) -> list[tuple[int, float, float]]:
-    """Steps up from rank 1: rank reached, cost, false-offs saved; the saving per cost never rises."""
+def _steps(layer: LayerData, estimator: LowRank, most: int) -> list[tuple[float, int]]:
+    """Steps up from rank 1: false-offs saved per multiplication, which never rises, and ranks added."""
     each, most = sum(layer.weight.shape), min(most, *layer.weight.shape)
     grid = sorted({min(round(1.3**k), most) for k in range(40)})
     points = list(zip(grid, _false_offs(layer, estimator, grid), strict=True))
@@ -64,7 +58,7 @@ def _steps(layer: LayerData, estimator: LowRank, most: int) -> list[tuple[int, f
         while len(hull) > 1 and _slope(hull[-2], hull[-1]) >= _slope(hull[-1], (rank, missed)):
             hull.pop()
         hull.append((rank, missed))
-    return [(b[0], float((b[0] - a[0]) * each), a[1] - b[1]) for a, b in pairwise(hull) if a[1] > b[1]]
+    return [(-_slope(a, b) / each, b[0] - a[0]) for a, b in pairwise(hull) if a[1] > b[1]]
 
 
 def _slope(a: tuple[int, float], b: tuple[int, float]) -> float:

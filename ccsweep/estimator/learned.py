@@ -27,15 +27,16 @@ class Learned(Whitened):
         """Factors of one rank; with ``method="warm"`` they start from ``previous``."""
         x = layer.inputs
         if method == "warm" and previous is not None and len(previous.v) == rank:
-            start = previous._replace(shift=torch.zeros_like(previous.shift))  # less the old thresholds
+            start = previous
         else:
             start = super().factors(layer, rank, method)
         positive = (layer.preactivation > 0).float()
+        start = start._replace(shift=torch.zeros_like(start.shift))  # without thresholds set before
         error = (start.scores(x, layer.bias) - layer.preactivation).std()
         scale = error.clamp(min=1e-3 * float(layer.preactivation.std()) + 1e-12) / _LOGISTIC
         # Balanced factors: both get steps of the same relative size.
         root = start.u.norm(dim=0).clamp(min=1e-12).sqrt()
-        trained = [(start.u / root), (start.v * root[:, None]), start.shift / scale]
+        trained = [start.u / root, start.v * root[:, None], start.shift]
         parameters = [p.clone().requires_grad_() for p in trained]
         optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
         generator = torch.Generator().manual_seed(0)

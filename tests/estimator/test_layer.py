@@ -38,3 +38,15 @@ def test_running_moments_come_before_those_of_the_inputs() -> None:
     own = make(4, 3)
     running = Moments(torch.zeros(4), torch.eye(4), 7)
     assert LayerData(own.weight, own.bias, lambda: own.inputs, running).moments is running
+
+
+def test_large_numbers_are_finite_though_their_sum_is_not() -> None:
+    assert str(LayerData(torch.full((4, 3), 3e38), torch.ones(3))) == "4x3"
+
+
+def test_moments_and_preactivations_by_hand() -> None:
+    x, w, b = torch.tensor([[1.0, 2.0], [3.0, -2.0]]), torch.tensor([[1.0], [2.0]]), torch.tensor([0.5])
+    layer = LayerData(w, b, lambda: x)
+    assert layer.moments.mean.tolist() == [2.0, 0.0]
+    assert layer.moments.second.tolist() == [[5.0, -2.0], [-2.0, 4.0]]
+    assert layer.preactivation.tolist() == [[5.5], [-0.5]]

@@ -7,7 +7,7 @@ from ccsweep.errors import UserError
 from ccsweep.estimator import ESTIMATORS
 from ccsweep.estimator.factors import subspace_angle
 from ccsweep.estimator.layer import LayerData
-from ccsweep.estimator.lowrank import LowRank, energy_rank
+from ccsweep.estimator.lowrank import LowRank, energy_rank, random_directions
 from tests.estimator.conftest import make
 
 sizes = st.integers(1, 24)
@@ -190,3 +190,56 @@ def test_energy_rank_is_enough_and_no_more(inputs: int, units: int, seed: int, s
     energy = values.square()
     assert energy[:rank].sum() >= share * energy.sum() * (1 - 1e-9)
     assert rank == 1 or energy[: rank - 1].sum() < share * energy.sum()
+
+
+@pytest.mark.parametrize("shape", [(12, 9), (9, 12)])
+def test_the_spectrum_of_the_svd(shape: tuple[int, int]) -> None:
+    layer = make(*shape)
+    values, directions = ESTIMATORS["svd"].spectrum(layer)
+    assert directions.shape == (shape[1], 9)
+    torch.testing.assert_close(values, torch.linalg.svdvals(layer.weight))
+    torch.testing.assert_close((layer.weight @ directions).norm(dim=0), values)
+    assert ESTIMATORS["whitened"].spectrum(layer).directions.shape == (shape[1], 9)
+
+
+@pytest.mark.parametrize("name", ["svd", "whitened"])
+def test_a_randomised_refresh_written_out(name: str) -> None:
+    """Halko, Martinsson and Tropp 2011, algorithm 4.4: eight directions more, two power iterations."""
+    layer = make(60, 50, samples=300)
+    w, x = layer.weight, layer.inputs
+    product = w.T @ w if name == "svd" else (x @ w).T @ (x @ w) / 300
+    q = random_directions(layer, 5 + 8)
+    for _ in range(2):
+        q = torch.linalg.qr(product @ q)[0]
+    kept = q @ torch.linalg.svd(q.T @ product @ q)[0][:, :5]
+    u, v, _ = ESTIMATORS[name].factors(layer, 5, "randomised")
+    torch.testing.assert_close(u @ v, w @ kept @ kept.T, rtol=0, atol=1e-3)
+    assert not layer.spectra  # nothing was decomposed in full
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "sizes", "expected"),
+    [
+        # C W, its product with W^T, the eigenvectors, W Q
+        ("whitened", "full", (7, 5, 2), 490 + 350 + 1125 + 140),
+        # three times (W and W^T by 11 directions, their QR), then W Q; with C a product more each time
+        ("svd", "randomised", (100, 80, 3), 3 * (2 * 176_000 + 38_720) + 48_000),
+        ("whitened", "randomised", (100, 80, 3), 3 * (2 * 176_000 + 220_000 + 38_720) + 48_000),
+        # no more directions than the layer has
+        ("svd", "randomised", (7, 5, 2), 3 * (2 * 350 + 500) + 140),
+        ("svd", "randomised", (5, 7, 2), 3 * (2 * 350 + 700) + 140),
+        # W by 3 directions, their QR, the product with W; with C once more
+        ("svd", "warm", (100, 80, 3), 2 * 48_000 + 3_600),
+        ("whitened", "warm", (100, 80, 3), 2 * 48_000 + 60_000 + 3_600),
+    ],
+)
+def test_operations_by_hand(name: str, method: str, sizes: tuple[int, int, int], expected: int) -> None:
+    assert ESTIMATORS[name].operations(*sizes, method) == expected
+
+
+def test_moments_that_overflow() -> None:
+    x = torch.full((5, 4), 1e20)
+    layer = LayerData(torch.ones(4, 3), torch.ones(3), lambda: x)
+    message = "the 4x3 layer's second moments hold NaN or infinity; no estimator can be fitted"
+    with pytest.raises(UserError, match=f"^{message}$"):
+        ESTIMATORS["whitened"].factors(layer, 2)

@@ -29,3 +29,10 @@ def test_a_resumed_run_goes_on_with_them() -> None:
     running.update(torch.randn(10, 2))
     other.load_state_dict(running.state_dict())
     assert torch.equal(other.moments().second, running.moments().second)
+
+
+def test_samples_are_counted_beyond_what_a_float_can() -> None:
+    running = RunningMoments(2)
+    running.samples.fill_(2**24)
+    running.update(torch.ones(1, 2))
+    assert running.moments().samples == 2**24 + 1

@@ -37,3 +37,8 @@ def test_counts_add_up_over_batches(pairs: list[tuple[bool, bool]], cut: int) ->
     # density follows from the two errors
     computed = shares.true_density * (1 - shares.false_off) + (1 - shares.true_density) * shares.false_on
     assert shares.density == pytest.approx(computed)
+
+
+def test_where_nothing_is_positive_nothing_is_missed() -> None:
+    shares = statistics(count(-torch.ones(1, 2), torch.tensor([[True, False]])), gated=True)
+    assert shares == (0.5, 0.0, 0.0, 0.5, 0.5)

@@ -87,3 +87,31 @@ def test_an_energy_loss_is_a_share(loss: float) -> None:
 def test_a_density_is_a_share(density: float) -> None:
     with pytest.raises(UserError, match=r"^estimator.density=.*: expected a share above 0 and at most 1$"):
         density_threshold(torch.ones(3, 2), density)
+
+
+def test_margins_beyond_the_lowest_and_the_highest_score_are_each_units_own() -> None:
+    """A thousandth of their distance, and a hundred-thousandth of the larger: 0.00203 of one to three."""
+    one = torch.tensor([[1.0], [3.0], [2.0]])
+    scores = torch.cat([one, 1000 * one], dim=1)
+    above = energy_thresholds(scores, -torch.ones(3, 2), 0.01)
+    torch.testing.assert_close(above, torch.tensor([3.00203, 3002.03]), rtol=1e-6, atol=0)
+    below = energy_thresholds(scores, torch.ones(3, 2), 0.01)
+    torch.testing.assert_close(below, torch.tensor([1 - 0.00203, 1000 - 2.03]), rtol=1e-6, atol=0)
+    everything = density_threshold(one, 1.0)
+    torch.testing.assert_close(everything, torch.tensor([1 - 0.00203]), rtol=1e-6, atol=0)
+
+
+def test_of_two_numbers_as_near_the_larger_is_computed() -> None:
+    threshold = density_threshold(torch.tensor([[2.0], [1.0], [1.0], [0.0]]), 0.5)
+    assert threshold.tolist() == [0.5]
+
+
+def test_thresholds_need_samples() -> None:
+    none, message = (
+        torch.ones(0, 2),
+        "^estimator.calibration: thresholds need calibration samples; found none$",
+    )
+    with pytest.raises(UserError, match=message):
+        energy_thresholds(none, none, 0.1)
+    with pytest.raises(UserError, match=message):
+        density_threshold(none, 0.1)
