@@ -249,7 +249,8 @@ def _unwritable(path: Path, error: OSError) -> UserError:
 
 
 def _reason(error: BaseException) -> str:
+    while error.__cause__ is not None:  # Optuna and SQLAlchemy pass on what the database said
+        error = error.__cause__
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    line = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-    return mask(line) or type(error).__name__
+    return mask(str(error).strip().partition("\n")[0]) or type(error).__name__

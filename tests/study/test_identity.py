@@ -1,10 +1,14 @@
 """A point's name is for years: a study that goes on must know its trials of before by it."""
 
+import copy
+from typing import Any
+
 import pytest
 
 from ccsweep.config.check import check
 from ccsweep.config.composed import composed
-from ccsweep.study.identity import identity
+from ccsweep.config.schema import Config
+from ccsweep.study.identity import identity, settings_of
 
 # Computed by the code of commit 7335a4b.
 BEFORE = {
@@ -26,27 +30,92 @@ def test_hashes_of_before_still_hold(command: str) -> None:
     assert identity(check(composed(overrides)), overrides) == BEFORE[command]
 
 
+@pytest.fixture(scope="module")
+def usual() -> Config:
+    return check(composed([]))
+
+
+def changed(original: Config, key: str, value: object) -> Config:
+    new = copy.deepcopy(original)
+    *groups, name = key.split(".")
+    group: Any = new
+    for part in groups:
+        group = getattr(group, part)
+    assert getattr(group, name) != value
+    setattr(group, name, value)
+    return new
+
+
 @pytest.mark.parametrize(
-    "aside",
+    ("key", "value"),
     [
-        "tracking.uri=http://127.0.0.1:5000",
-        "tracking.system_metrics=false",
-        "sweep.workers=2",
-        "pick=trial:3",
-        "to=best",
-        "test=false",
-        "data.dir=/data",
-        "data.verify=false",
-        "training.device=cpu",
+        ("tracking.uri", "http://127.0.0.1:5000"),
+        ("tracking.system_metrics", False),
+        ("sweep.workers", 2),
+        ("sweep.name", "other"),
+        ("pick", "trial:3"),
+        ("to", "best"),
+        ("seeds", 5),
+        ("test", False),
+        ("data.dir", "/data"),
+        ("data.verify", False),
+        ("training.device", "cpu"),
+        ("training.resume", "/run"),
     ],
 )
-def test_what_a_result_does_not_depend_on_is_left_out(aside: str) -> None:
-    assert identity(check(composed([aside]))) == BEFORE[""]
+def test_what_a_result_does_not_depend_on_is_left_out(key: str, value: object, usual: Config) -> None:
+    assert identity(changed(usual, key, value)) == BEFORE[""]
 
 
 @pytest.mark.parametrize(
-    "setting",
-    ["training.seed=1", "training.precision=bfloat16", "data.samples=500", "estimator.placement=first"],
+    ("key", "value"),
+    [
+        ("task", "evaluate"),
+        ("run", "0123ab"),
+        ("data.name", "mnist"),
+        ("data.samples", 500),
+        ("architecture.hidden", [16, 32]),
+        ("ranks.layers", [8, 5]),
+        ("estimator.threshold", 0.1),
+        ("estimator.placement", "first"),
+        ("training.seed", 1),
+        ("training.precision", "bfloat16"),
+        ("training.max_minutes", 1.0),
+    ],
 )
-def test_what_it_depends_on_is_not(setting: str) -> None:
-    assert identity(check(composed([setting]))) != BEFORE[""]
+def test_what_it_depends_on_is_not(key: str, value: object, usual: Config) -> None:
+    assert identity(changed(usual, key, value)) != BEFORE[""]
+
+
+def test_an_estimator_that_is_not_used_changes_nothing(usual: Config) -> None:
+    control = changed(usual, "ranks.layers", None)
+    other = changed(control, "estimator.name", "whitened")
+    assert identity(other) == identity(control)
+    assert identity(other, ["estimator=whitened"]) == identity(control, ["estimator=svd", "ranks=control"])
+    assert identity(changed(control, "training.seed", 1)) != identity(control)
+
+
+def test_a_run_that_is_evaluated_again_keeps_what_no_override_names(usual: Config) -> None:
+    gated = changed(usual, "task", "evaluate")
+    assert identity(gated, ["ranks=8-4"]) == identity(gated, ["test=false", "ranks=other"])
+    assert identity(gated, ["ranks=8-4"]) != identity(gated, [])
+    assert identity(gated, ["estimator.threshold=0"]) != identity(gated, ["estimator=svd"])
+    assert identity(gated, ["ranks=8-4", "estimator=svd"]) == identity(gated, ["estimator=svd", "ranks=8-4"])
+    # Without ranks, because an override says so: whatever the estimator would be is not asked.
+    control = changed(gated, "ranks.layers", None)
+    other = changed(control, "estimator.name", "whitened")
+    named = ["ranks=control", "estimator=whitened"]
+    assert identity(other, named) == identity(control, ["ranks=control"])
+    # By this command's default alone: the trained run's own ranks stand, and its estimator counts.
+    assert identity(other, ["estimator=whitened"]) != identity(control, ["estimator=whitened"])
+
+
+def test_the_settings_that_count(usual: Config) -> None:
+    before = copy.deepcopy(usual)
+    settings = settings_of(usual)
+    assert list(settings) == ["task", "run", "data", "architecture", "ranks", "estimator", "training"]
+    assert settings["ranks"] == {"layers": [16, 12], "energy": None, "budget": None}
+    assert settings["data"]["name"] == "digits"
+    assert not {"dir", "verify"} & set(settings["data"])
+    assert not {"resume", "device"} & set(settings["training"])
+    assert usual == before

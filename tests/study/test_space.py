@@ -1,54 +1,11 @@
-"""Hydra's sweeps as Optuna's distributions."""
+"""Points of several dimensions, and the conditions between them."""
 
 import optuna
 import pytest
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from optuna.distributions import CategoricalDistribution as Choice
-from optuna.distributions import FloatDistribution as Float
-from optuna.distributions import IntDistribution as Int
 
-from ccsweep.config.places import root
 from ccsweep.errors import UserError
 from ccsweep.study.space import Params, Space
-
-
-@pytest.fixture(scope="module")
-def parser() -> OverridesParser:
-    GlobalHydra.instance().clear()
-    hydra = Hydra.create_main_hydra2("ccsweep", create_config_search_path(str(root() / "conf")))
-    GlobalHydra.instance().clear()
-    return OverridesParser.create(config_loader=hydra.config_loader)
-
-
-@pytest.mark.parametrize(
-    ("key", "text", "distribution"),
-    [
-        ("estimator", "choice(svd,whitened)", Choice(("svd", "whitened"))),
-        ("estimator", "svd,whitened", Choice(("svd", "whitened"))),
-        ("ranks", "16-12,control", Choice(("16-12", "control"))),
-        ("estimator", "glob(whitened*)", Choice(("whitened", "whitened-centred"))),
-        ("estimator.energy_loss", "null,0.01", Choice((None, 0.01))),
-        ("ranks.layers", "[16,12],[8,6]", Choice(("[16,12]", "[8,6]"))),
-        ("training.max_norm", "25", Choice((25,))),
-        ("x", "true,false,1", Choice(("true", "false", "1"))),  # to Optuna 1 and true are one
-        ("training.epochs", "range(1,5)", Int(1, 4)),
-        ("training.epochs", "range(10,0,-3)", Int(1, 10, step=3)),
-        ("training.l1", "range(0,1,0.25)", Float(0, 0.75, step=0.25)),
-        ("training.l1", "interval(0,1)", Float(0, 1)),
-        ("training.l1", "tag(log,interval(1e-6,1e-3))", Float(1e-6, 1e-3, log=True)),
-        ("ranks.layers.0", "interval(5,200)", Int(5, 200)),  # the schema's field is a whole number
-        ("estimator.calibration", "interval(99.5,500.5)", Int(100, 500)),
-        ("training.l1", "int(interval(1,5))", Int(1, 5)),
-        ("ranks.layers.2", "tag(log,int(interval(5,200)))", Int(5, 200, log=True)),
-        ("ranks.layers.2", "int(tag(log,interval(5,200)))", Int(5, 200, log=True)),
-    ],
-)
-def test_distributions(key: str, text: str, distribution: object, parser: OverridesParser) -> None:
-    (dimension,) = Space({key: text}, {}, {}, parser).dimensions
-    assert dimension.distribution == distribution
 
 
 def lines(space: Space) -> list[str]:
@@ -99,12 +56,78 @@ def test_conditions_in_a_circle(parser: OverridesParser) -> None:
 @pytest.mark.parametrize(
     ("line", "point"),
     [
+        ("", {}),
         ("ranks=control", {"ranks": "control"}),
         (
-            "ranks=16-12 estimator.threshold=1 estimator='svd'",
+            "ranks=16-12  estimator.threshold=1 estimator='svd'",
             {"ranks": "16-12", "estimator.threshold": 1, "estimator": "svd"},
         ),
+        ("training.l1=0.5 ranks=control", {"ranks": "control"}),  # the command says the last word
     ],
 )
 def test_a_point_from_a_line(line: str, point: Params, parser: OverridesParser) -> None:
-    assert Space(CONDITIONAL, {}, {}, parser).read_point(line, parser) == point
+    assert Space(CONDITIONAL, {}, {"training.l1": "0"}, parser).read_point(line, parser) == point
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("ranks=other", "ranks=other: expected a value of sweep.space, ranks=control,16-12"),
+        ("ranks=", "ranks=: expected a value of sweep.space, ranks=control,16-12"),
+        (
+            "ranks=control,16-12",
+            f"ranks=control,16-12 is no value of a searched key ({', '.join(CONDITIONAL)}); did you mean 'ranks'?",
+        ),
+        (
+            "estimtor=svd",
+            f"estimtor=svd is no value of a searched key ({', '.join(CONDITIONAL)}); did you mean 'estimator'?",
+        ),
+        ("ranks", "ranks: cannot be read; expected choice(a,b), range(1,10) or interval(0,1)"),
+    ],
+)
+def test_what_is_no_point(line: str, complaint: str, parser: OverridesParser) -> None:
+    with pytest.raises(UserError) as caught:
+        Space(CONDITIONAL, {}, {}, parser).read_point(line, parser)
+    assert str(caught.value) == f"sweep.points: {complaint}"
+
+
+def test_the_points_that_there_are_at_most(parser: OverridesParser) -> None:
+    space = Space(CONDITIONAL, {"estimator": "ranks!=control"}, {}, parser)
+    assert (len(space), space.count()) == (3, 8)
+    assert space["ranks"].text == "control,16-12"
+    assert len(list(space.points())) == 6
+    endless = {**CONDITIONAL, "training.l1": "interval(0,1)"}
+    assert Space(endless, {}, {}, parser).count() is None
+    empty = Space({}, {}, {}, parser)
+    assert (len(empty), empty.count(), list(empty.points())) == (0, 1, [{}])
+
+
+def test_a_point_without_what_its_conditions_leave_out(parser: OverridesParser) -> None:
+    conditions = {"estimator": "ranks!=control", "estimator.threshold": "estimator=svd"}
+    space = Space(CONDITIONAL, conditions, {}, parser)
+    whole = {"ranks": "16-12", "estimator": "svd", "estimator.threshold": 1, "training.l1": 0.5}
+    assert list(space.active(whole).items()) == [
+        ("estimator.threshold", 1),
+        ("estimator", "svd"),
+        ("ranks", "16-12"),
+    ]
+    assert space.active(whole | {"estimator": "whitened"}) == {"ranks": "16-12", "estimator": "whitened"}
+    assert space.active(whole | {"ranks": "control"}) == {"ranks": "control"}
+    assert space.active({"estimator": "svd"}) == {}  # whose ranks are not known
+    assert space.overrides({"ranks": "control", "estimator.threshold": 1}) == [
+        "estimator.threshold=1",
+        "ranks=control",
+    ]
+
+
+def test_conditions_that_name_no_key(parser: OverridesParser) -> None:
+    with pytest.raises(UserError) as caught:
+        Space(CONDITIONAL, {"rank": "estimator=svd"}, {"training.l1": "0"}, parser)
+    assert str(caught.value) == "sweep.conditions: rank is not in sweep.space; did you mean 'ranks'?"
+    with pytest.raises(UserError) as caught:
+        Space(CONDITIONAL, {"ranks": "estimater=svd"}, {"training.l1": "0"}, parser)
+    assert str(caught.value) == (
+        "sweep.conditions: ranks: estimater is neither in sweep.space nor given; did you mean 'estimator'?"
+    )
+    # Of a key that the command line fixes, a condition says nothing any more.
+    assert len(Space(CONDITIONAL, {"training.l1": "estimator=svd"}, {"training.l1": "0"}, parser)) == 3
