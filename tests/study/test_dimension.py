@@ -15,7 +15,7 @@ from ccsweep.errors import UserError
 from ccsweep.study.dimension import (
     Condition,
     Dimension,
-    field_type,
+    is_whole,
     parse,
     read_condition,
     read_dimension,
@@ -236,27 +236,25 @@ def test_all_values_of_whole_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "kind"),
+    ("key", "whole"),
     [
-        ("ranks.layers.0", int),
-        ("+ranks.layers.12", int),
-        ("architecture.hidden.1", int),
-        ("training.epochs", int),
-        ("training.l1", float),
-        ("ranks.energy", float),
-        ("data.dir", str),
-        ("task", str),
-        ("ranks", None),
-        ("ranks.layers", None),
-        ("ranks.layers.first", None),
-        ("training.epochs.0", None),
-        ("training.lr", None),
-        ("training.lr.0", None),
-        ("", None),
+        ("ranks.layers.0", True),
+        ("+ranks.layers.12", True),
+        ("architecture.hidden.1", True),
+        ("training.epochs", True),
+        ("training.patience", True),
+        ("training.l1", False),
+        ("ranks.energy", False),
+        ("data.dir", False),
+        ("ranks", False),
+        ("ranks.layers.first", False),
+        ("training.lr", False),
+        ("training.lr.0", False),
+        ("", False),
     ],
 )
-def test_the_type_of_a_key(key: str, kind: type | None) -> None:
-    assert field_type(key) is kind
+def test_keys_that_are_whole_numbers(key: str, whole: bool) -> None:
+    assert is_whole(key) is whole
 
 
 def test_an_override_that_cannot_be_read(parser: OverridesParser) -> None:

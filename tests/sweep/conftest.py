@@ -1,23 +1,30 @@
 """Studies in a folder of their own: the real sweeper, real worker processes, a task without work."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from ccsweep.config.places import root
 from ccsweep.study.folder import StudyFolder
-from ccsweep.study.storage import open_study
+from ccsweep.study.storage import create, open_study
+from ccsweep.sweep.plan import Plan, make_plan
+from ccsweep.tracking.store import prepare, sqlite_uri
 from tests.conftest import ROOT
 from tests.sweep.tasks import computed, task
 
@@ -34,6 +41,8 @@ STUDY = [
 ]
 """A search without end over two numbers, in ``out``."""
 
+
+AIM = "+sweep.objectives.validation_error=minimize"
 
 GRID = ["training.l1=range(0,3)", *QUIET]
 """Three points, in ``out``; no page at the end, which takes seconds to draw."""
@@ -60,6 +69,58 @@ def sweep(folder: Path) -> Sweep:
         return hydra.multirun("config", task, [*overrides, *QUIET], with_log_configuration=False)
 
     return sweep
+
+
+@dataclass
+class Command:
+    """A command as the sweeper has read it; nothing has run, and nothing is written."""
+
+    plan: Plan
+    context: HydraContext
+    master: DictConfig
+
+    def study(self) -> Study:
+        """Its study, begun in its folder."""
+        self.plan.folder.path.mkdir(parents=True, exist_ok=True)
+        return create(self.plan.folder, None, self.plan.objectives)
+
+
+@pytest.fixture(scope="session")
+def hydra() -> Hydra:
+    """Hydra with this project's configs."""
+    GlobalHydra.instance().clear()
+    hydra = Hydra.create_main_hydra2("ccsweep", create_config_search_path(str(root() / "conf")))
+    GlobalHydra.instance().clear()
+    return hydra
+
+
+@pytest.fixture
+def command(folder: Path, hydra: Hydra) -> Callable[..., Command]:
+    """What ``python -m ccsweep -m ...`` reads in the folder of the test, its figures in ``out``."""
+
+    def command(*overrides: str) -> Command:
+        master = hydra.compose_config(
+            "config", [*overrides, *QUIET], RunMode.MULTIRUN, with_log_configuration=False
+        )
+        arguments = list(master.hydra.overrides.task)
+        context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks())
+        return Command(make_plan(arguments, master, hydra.config_loader), context, master)
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow store, made once for all tests; tests write to copies of it."""
+    path = tmp_path_factory.mktemp("prepared") / "mlflow.db"
+    prepare(sqlite_uri(path))
+    return path
+
+
+@pytest.fixture
+def uri(prepared: Path, tmp_path: Path) -> str:
+    """A store of the test's own."""
+    return sqlite_uri(Path(shutil.copy(prepared, tmp_path / "mlflow.db")))
 
 
 class Shell:

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import psutil
 import pytest
 
 from ccsweep.errors import UserError
-from tests.sweep.conftest import Shell, Sweep, computed, stored
+from ccsweep.sweep import recover
+from tests.sweep.conftest import AIM, Command, Shell, Sweep, computed, stored
 
-AIM = "+sweep.objectives.validation_error=minimize"
 L1 = "training.l1=interval(0,1)"
 KEYS = (
     "validation_error, density, false_off, theoretical_speedup, theoretical_speedup_inference, "
@@ -168,26 +169,13 @@ def test_another_definition_is_refused(change: str, complaint: str, begun: Sweep
 
 
 @pytest.fixture
-def begun(sweep: Sweep) -> Sweep:
+def begun(command: Callable[..., Command], sweep: Sweep) -> Sweep:
     """A study that has begun, without a trial yet."""
-    from hydra._internal.hydra import Hydra
-    from hydra._internal.utils import create_config_search_path
-    from hydra.types import RunMode
-
-    from ccsweep.config.places import root
-    from ccsweep.sweep import recover
-    from ccsweep.sweep.plan import make_plan
-    from tests.sweep.conftest import QUIET
-
-    command = [AIM, "training.l1=choice(0,1,2)", "sweep.sampler=random", "sweep.n_trials=3"]
-    hydra = Hydra.create_main_hydra2("ccsweep", create_config_search_path(str(root() / "conf")))
-    master = hydra.compose_config(
-        "config", [*command, *QUIET], RunMode.MULTIRUN, with_log_configuration=False
-    )
-    plan = make_plan(command, master, hydra.config_loader)
+    words = [AIM, "training.l1=choice(0,1,2)", "sweep.sampler=random", "sweep.n_trials=3"]
+    plan = command(*words).plan
     plan.folder.path.mkdir()
     recover.open_or_begin(plan)
-    return lambda *overrides: sweep(*command, *overrides)
+    return lambda *overrides: sweep(*words, *overrides)
 
 
 def test_passwords_appear_nowhere(shell: Shell) -> None:

@@ -4,24 +4,13 @@ from collections.abc import Sequence
 
 import pytest
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ccsweep.config.places import root
 from ccsweep.errors import UserError
 from ccsweep.study.identity import identity
 from ccsweep.sweep.compose import Composer
-
-
-@pytest.fixture(scope="module")
-def hydra() -> Hydra:
-    GlobalHydra.instance().clear()
-    hydra = Hydra.create_main_hydra2("ccsweep", create_config_search_path(str(root() / "conf")))
-    GlobalHydra.instance().clear()
-    return hydra
 
 
 @pytest.fixture(scope="module")
