@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Any
 
 from ccsweep.config.keys import did_you_mean
+from ccsweep.dotted import leaves
 from ccsweep.errors import UserError
 from ccsweep.figures import OBJECTIVES, VALIDATION_ERROR
 
@@ -80,12 +81,6 @@ def figure(report: Mapping[str, Any], key: str) -> float:
     return float(value)
 
 
-def flat(report: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
+def flat(report: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
     """All scalars of a report, nested ones as ``samples.validation``; lists are left out."""
-    scalars: dict[str, str | int | float | bool] = {}
-    for key, value in report.items():
-        if isinstance(value, Mapping):
-            scalars |= flat(value, f"{prefix}{key}.")
-        elif isinstance(value, str | int | float | bool):
-            scalars[f"{prefix}{key}"] = value
-    return scalars
+    return {key: value for key, value in leaves(report) if isinstance(value, str | int | float | bool)}

@@ -15,8 +15,7 @@ from ccsweep.study.notes import notes
 from ccsweep.study.trials import last_attempts, params_of, sort
 from ccsweep.sweep.plan import Plan
 from ccsweep.tracking import resolve_uri
-from ccsweep.tracking.find import store_of
-from ccsweep.tracking.history import history
+from ccsweep.tracking.find import history, store_of
 from ccsweep.tracking.outcome import describe
 
 if TYPE_CHECKING:

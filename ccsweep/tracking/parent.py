@@ -1,6 +1,6 @@
-"""The run that a multirun's runs belong under.
+"""The run that a sweep's runs belong under.
 
-The first run of a multirun to start opens it, in its own experiment (only then is it known which
+The first run of a sweep to start opens it, in its own experiment (only then is it known which
 data set is really used); the sweeper closes it in every case. The sweep's folder is what they
 share, so it works between processes and hosts alike.
 """

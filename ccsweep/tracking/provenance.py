@@ -1,17 +1,62 @@
-"""What made a run: code, packages, machine and command line."""
+"""What made a run: the git checkout that the package runs from, packages, machine and command line."""
 
 import json
 import os
 import platform
 import shlex
 import socket
+import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ccsweep.files import write_text
-from ccsweep.tracking import git
 from ccsweep.tracking.mask import mask
+
+DIFF_LIMIT = 1_000_000  # characters
+
+_PACKAGE = Path(__file__).parents[1]
+_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout's state; ``commit`` is None before the first, ``branch`` when detached."""
+
+    commit: str | None
+    branch: str | None
+    dirty: bool
+    untracked: list[str]  # as git names them, from the package's folder
+
+
+def checkout(package: Path = _PACKAGE) -> Checkout | None:
+    """Return the state of the checkout that tracks the folder ``package``; takes about 10 ms.
+
+    None for an installed wheel, and when there is no git or it does not answer within 5 s.
+    """
+    # A wheel in .venv lies inside a checkout that does not track it.
+    if not _git(package, "ls-files", "--", "__init__.py"):
+        return None
+    status = _git(package, "status", "--porcelain=v2", "--branch", "-z")
+    if status is None:
+        return None
+    entries = [entry for entry in status.split("\0") if entry]
+    head = dict(entry[2:].split(" ", 1) for entry in entries if entry.startswith("# "))
+    commit, branch = head["branch.oid"], head["branch.head"]
+    return Checkout(
+        commit=None if commit == "(initial)" else commit,
+        branch=None if branch == "(detached)" else branch,
+        dirty=any(not entry.startswith("# ") for entry in entries),
+        untracked=[entry[2:] for entry in entries if entry.startswith("? ")],
+    )
+
+
+def uncommitted(package: Path = _PACKAGE) -> str:
+    """Return the diff of what is not committed, without passwords, cut at 1,000,000 characters."""
+    diff = mask(_git(package, "diff", "--no-ext-diff", "--no-color", "HEAD") or "")
+    if len(diff) <= DIFF_LIMIT:
+        return diff
+    return f"{diff[:DIFF_LIMIT]}\n[cut here: {len(diff) - DIFF_LIMIT} more characters]\n"
 
 
 def collect(*, threads: int | None = None) -> dict[str, object]:
@@ -23,10 +68,10 @@ def collect(*, threads: int | None = None) -> dict[str, object]:
         threads: how many torch computes with, from ``torch.get_num_threads()``.
 
     Returns:
-        ``git`` (the fields of ``git.Checkout``, None for an installed wheel), ``packages`` (name
+        ``git`` (the fields of :class:`Checkout`, None for an installed wheel), ``packages`` (name
         to version), ``hardware`` (memory in bytes), ``hostname``, ``command`` (without passwords).
     """
-    state = git.checkout()
+    state = checkout()
     return {
         "git": asdict(state) if state else None,
         "packages": _versions(),
@@ -51,7 +96,7 @@ def write(folder: Path, *, threads: int | None = None) -> list[Path]:
     environment = collect(threads=threads)
     files = [folder / "environment.json"]
     write_text(files[0], json.dumps(environment, indent=2) + "\n")
-    if environment["git"] is not None and (diff := git.uncommitted()):
+    if environment["git"] is not None and (diff := uncommitted()):
         files.append(folder / "git.diff")
         write_text(files[1], diff)
     return files
@@ -59,7 +104,7 @@ def write(folder: Path, *, threads: int | None = None) -> list[Path]:
 
 def code_tags() -> dict[str, str]:
     """Return the tags that MLflow's UI shows as a run's version; none for an installed wheel."""
-    state = git.checkout()
+    state = checkout()
     if state is None or state.commit is None:
         return {}
     return {
@@ -92,3 +137,13 @@ def _gpus() -> list[str]:
     if torch is None or not torch.cuda.is_available():
         return []
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Return what git prints in ``folder``, None when it fails, hangs or is not installed."""
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else None

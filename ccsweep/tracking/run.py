@@ -14,18 +14,15 @@ from typing import TYPE_CHECKING, Self
 
 from ccsweep.errors import Pruned
 from ccsweep.interrupt import finishing
-from ccsweep.tracking.artifacts import placed, without_passwords
 from ccsweep.tracking.client import connect, store_errors
-from ccsweep.tracking.experiment import experiment_id
-from ccsweep.tracking.find import FOLDER_TAG, stored_run, write_run_file
-from ccsweep.tracking.history import history
+from ccsweep.tracking.contents import PARAM_LIMIT, TAG_LIMIT, flatten, loggable, placed, without_passwords
+from ccsweep.tracking.find import FOLDER_TAG, history, stored_run, write_run_file
 from ccsweep.tracking.mask import mask
 from ccsweep.tracking.model import check_registry, log_model, register
 from ccsweep.tracking.monitor import Monitor, start_monitor
 from ccsweep.tracking.outcome import Status, describe, status_after
-from ccsweep.tracking.params import PARAM_LIMIT, TAG_LIMIT, flatten, loggable
 from ccsweep.tracking.provenance import code_tags
-from ccsweep.tracking.store import prepare
+from ccsweep.tracking.store import experiment_id, prepare
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +40,7 @@ _log = logging.getLogger(__name__)
 class Run:
     """A run in an MLflow store; made by ``Run.start`` or ``Run.resume``, ended by ``with``.
 
-    A multirun's parent is a run like any other, whose id its children are started with:
+    A sweep's parent is a run like any other, whose id its children are started with:
 
         with Run.start(uri, ..., system_metrics=False) as parent:
             for job in jobs:
@@ -180,11 +177,6 @@ class Run:
     def register(self, model_id: str, name: str) -> int:
         """Put a logged model into the store's registry; returns the number of the version."""
         return register(self._client, self.uri, self.id, model_id, name)
-
-    def log_text(self, text: str, file: str) -> None:
-        """Write ``text`` to the artifact ``file``, for example ``"report/table.md"``."""
-        with store_errors(self.uri):
-            self._client.log_text(self.id, mask(text), file)
 
     def log_dataset(
         self,

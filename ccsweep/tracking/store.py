@@ -1,4 +1,4 @@
-"""Where runs are kept: which store, and its schema made once.
+"""Where runs are kept: which store, its schema made once, and its experiments.
 
 A fresh sqlite store costs stock MLflow seconds of small writes, and processes that make it at the
 same time crash. Here MLflow's own migrations run in memory (0.6 s) and the result is renamed into
@@ -11,12 +11,16 @@ import sqlite3
 import tempfile
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from ccsweep.errors import UserError
 from ccsweep.files import in_turn, sole, whole
 from ccsweep.tracking.client import configure_mlflow, connect
 from ccsweep.tracking.mask import mask
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 FOLDER = Path("outputs")  # under the working directory; keeps runs and, when none is named, their store
 
@@ -107,6 +111,34 @@ def prepare(uri: str) -> None:
         ) from error
 
 
+def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
+    """Return the id of the experiment ``name``; any number of processes may ask at once.
+
+    In a database its artifacts go where ``artifact_root`` says: MLflow's default is ``./mlruns``
+    under whichever folder the process happens to be in. An HTTP server chooses for itself.
+
+    Raises:
+        UserError: the experiment was deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=_artifact_location(uri, name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        found = client.get_experiment_by_name(name)
+        assert found is not None
+    if found.lifecycle_stage == "deleted":
+        raise UserError(
+            f"the experiment {name} was deleted; bring it back with: "
+            f"mlflow experiments restore --experiment-id {found.experiment_id}"
+        )
+    return found.experiment_id
+
+
 def _is_ready(path: Path) -> bool:
     """Return whether ``path`` holds MLflow's tables; False when it is missing or empty."""
     if not path.exists() or path.stat().st_size == 0:
@@ -179,3 +211,13 @@ def _prepare_server(uri: str) -> None:
     # One lock for all databases of this user: prepare runs once a command and is short.
     with in_turn(Path(tempfile.gettempdir()) / f"ccsweep-tracking-{os.getuid()}.lock"):
         connect(uri)
+
+
+def _artifact_location(uri: str, name: str) -> str | None:
+    """Return a URI for the artifacts of ``name``, None to leave it to the server."""
+    root = artifact_root(uri)
+    if root is None:
+        return None
+    # Two names may share a folder: each run has its own in it.
+    folder = re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
+    return (root / folder).as_uri()

@@ -73,7 +73,7 @@ def test_a_run_without_epochs(spectra: list, tmp_path: Path) -> None:
     assert [has(panel, VERMILLION) for panel in panels(path)] == [False, False, False, spectra is SPECTRA]
 
 
-def test_the_rows_of_a_multirun(tmp_path: Path) -> None:
+def test_the_rows_of_a_grid(tmp_path: Path) -> None:
     curves = {"control": [falling(9), falling(8)], "16-12": [falling(12), falling(11, epochs=7)]}
     path = draw_rows(tmp_path / "rows.png", "digits", curves, {"control": [1.0, 1.2], "16-12": [3.0, 0.1]})
     left, right = (np.concatenate(halves) for halves in zip(*[iter(panels(path))] * 2, strict=True))

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from ccsweep.errors import UserError
-from ccsweep.tracking.find import FoundRun, find_run
+from ccsweep.tracking.find import FoundRun, find_run, history
 from ccsweep.tracking.store import sqlite_path
 
 
@@ -30,7 +30,8 @@ def test_a_folder_that_was_never_tracked(tmp_path):
 
 def test_artifacts_of_a_run_from_elsewhere(start, uri, tmp_path):
     run = start()
-    run.log_text("weights", "checkpoints/best.ckpt")
+    (tmp_path / "best.ckpt").write_text("weights")
+    run.log_artifact(tmp_path / "best.ckpt", "checkpoints")
     shutil.rmtree(tmp_path / "run")
     cache = tmp_path / "cache"
     with pytest.raises(
@@ -93,3 +94,24 @@ def test_deleted(start, uri, client):
     client.delete_run(run.id)
     with pytest.raises(UserError, match=f"run: {run.id} was deleted; bring it back with: mlflow ru"):
         find_run(uri, run.id)
+
+
+def test_only_what_begins_with_the_prefix_in_order_of_steps(start, uri):
+    run = start()
+    for epoch in (2, 1, 10):
+        run.log_metrics({"validation/error": 1 / epoch, "validation/loss": 3, "train/loss": 5}, step=epoch)
+    found = history(uri, run.id, "validation/")
+    assert found == run.history("validation/")
+    assert found == {
+        "validation/error": [(1, 1.0), (2, 0.5), (10, 0.1)],
+        "validation/loss": [(1, 3.0), (2, 3.0), (10, 3.0)],
+    }
+    assert history(uri, run.id, "test/") == {}
+
+
+def test_an_epoch_that_was_done_twice_counts_as_it_was_done_last(start):
+    run = start()
+    run.log_metrics({"error": 9}, step=1)
+    run.log_metrics({"error": 8}, step=2)
+    run.log_metrics({"error": 4}, step=2)
+    assert run.history("error") == {"error": [(1, 9.0), (2, 4.0)]}

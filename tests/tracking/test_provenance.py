@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ccsweep.tracking import git, provenance
+from ccsweep.tracking import provenance
 
 
 @pytest.fixture
@@ -26,42 +26,42 @@ def package(tmp_path) -> Path:
 
 class TestGit:
     def test_clean(self, package):
-        state = git.checkout(package)
+        state = provenance.checkout(package)
         assert (state.branch, state.dirty, state.untracked) == ("trunk", False, [])
         assert len(state.commit) == 40
-        assert git.uncommitted(package) == ""
+        assert provenance.uncommitted(package) == ""
 
     def test_changed(self, package):
         (package / "__init__.py").write_text("a = 'http://ann:pw@host'\n")
         (package / "new file.py").touch()
-        state = git.checkout(package)
+        state = provenance.checkout(package)
         assert state.dirty
         assert [Path(name).name for name in state.untracked] == ["new file.py"]
-        assert "+a = 'http://ann:***@host'" in git.uncommitted(package).splitlines()
+        assert "+a = 'http://ann:***@host'" in provenance.uncommitted(package).splitlines()
 
     def test_a_long_diff_is_cut_visibly(self, package, monkeypatch):
-        monkeypatch.setattr(git, "DIFF_LIMIT", 100)
+        monkeypatch.setattr(provenance, "DIFF_LIMIT", 100)
         (package / "__init__.py").write_text("x" * 1000)
-        diff = git.uncommitted(package)
+        diff = provenance.uncommitted(package)
         assert len(diff) < 150
         assert diff.endswith(" more characters]\n")
 
     def test_detached(self, package):
         subprocess.run(["git", "checkout", "-q", "--detach"], cwd=package, check=True)
-        assert git.checkout(package).branch is None
+        assert provenance.checkout(package).branch is None
 
     def test_an_installed_wheel_inside_a_checkout(self, package):
         wheel = package.parent / ".venv" / "site-packages" / "package"
         wheel.mkdir(parents=True)
         (wheel / "__init__.py").touch()
-        assert git.checkout(wheel) is None
+        assert provenance.checkout(wheel) is None
 
     def test_no_repository(self, tmp_path):
-        assert git.checkout(tmp_path) is None
+        assert provenance.checkout(tmp_path) is None
 
     def test_no_git(self, package, monkeypatch):
         monkeypatch.setenv("PATH", "")
-        assert git.checkout(package) is None
+        assert provenance.checkout(package) is None
 
 
 def test_what_is_collected(monkeypatch):
@@ -79,9 +79,9 @@ def test_what_is_collected(monkeypatch):
 
 def test_written_files(tmp_path, package, monkeypatch):
     (package / "__init__.py").write_text("a = 2\n")
-    checkout, uncommitted = git.checkout, git.uncommitted
-    monkeypatch.setattr(git, "checkout", lambda: checkout(package))
-    monkeypatch.setattr(git, "uncommitted", lambda: uncommitted(package))
+    checkout, uncommitted = provenance.checkout, provenance.uncommitted
+    monkeypatch.setattr(provenance, "checkout", lambda: checkout(package))
+    monkeypatch.setattr(provenance, "uncommitted", lambda: uncommitted(package))
     assert [path.name for path in provenance.write(tmp_path)] == ["environment.json", "git.diff"]
     written = json.loads((tmp_path / "environment.json").read_text())
     assert written["git"]["branch"] == "trunk"

@@ -41,7 +41,8 @@ class TestStart:
     def test_artifacts_go_beside_the_database(self, start, client, uri, monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
         run = start(experiment="svhn (stand-in)")
-        run.log_text("at http://ann:pw@host", "notes/a.txt")
+        (tmp_path / "a.txt").write_text("at http://ann:pw@host")
+        run.log_artifact(tmp_path / "a.txt", "notes")
         root = sqlite_path(uri).parent / "mlartifacts" / "svhn_stand-in_"
         assert client.get_run(run.id).info.artifact_uri == f"file://{root}/{run.id}/artifacts"
         assert (root / run.id / "artifacts/notes/a.txt").read_text() == "at http://ann:***@host"
@@ -257,8 +258,9 @@ class TestSystemMetrics:
 
 def test_a_full_disk_is_one_line(start, uri, tmp_path, full_disk):
     run = start()
+    (tmp_path / "a.txt").write_text("x" * 9000)
     with full_disk(1000), pytest.raises(UserError) as caught:
-        run.log_text("x" * 9000, "a.txt")
+        run.log_artifact(tmp_path / "a.txt")
     assert str(caught.value) == (
         f"tracking.uri: cannot write an artifact to {uri} (File too large); free the disk or "
         "choose another folder, then resume the run"

@@ -77,7 +77,8 @@ def test_a_run_on_a_server(server, tmp_path, capfd):
         server, experiment="mnist", name="a", params={"a": 1}, tags={}, folder=tmp_path / "run"
     ) as run:
         run.log_metrics({"loss": float("nan"), "density": 0.5}, step=0)
-        run.log_text("hello", "notes/a.txt")
+        (tmp_path / "a.txt").write_text("hello")
+        run.log_artifact(tmp_path / "a.txt", "notes")
         run.log_dataset("mnist", digest="1", source="https://host/x", context="train")
     (tmp_path / "run").rename(tmp_path / "gone")
     found = find_run(server, run.id[:8], tmp_path / "cache")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ccsweep.tracking.params import cut, flatten, loggable
+from ccsweep.tracking.contents import cut, flatten, loggable
 
 
 def test_values_read_as_in_a_config_file():
