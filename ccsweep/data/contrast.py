@@ -53,13 +53,13 @@ def preprocess(images: np.ndarray, what: str) -> np.ndarray:
 
     Args:
         images: uint8 (n, height, width, 3); may be a view with any strides.
-        what: Their name on the progress bar, shown when it takes over two seconds.
+        what: Their name on the progress bar, shown when it takes over a second.
 
     Returns:
         float32 (n, height * width).
     """
     out = np.empty((len(images), images.shape[1] * images.shape[2]), dtype=np.float32)
-    with progress.bar(f"normalising {what}", len(images), "images") as bar:
+    with progress.Bar(f"normalising {what}", len(images), "images") as bar:
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
             out[start : start + CHUNK] = normalise(luminance(chunk)).reshape(len(chunk), -1)

@@ -153,8 +153,7 @@ def _try_mirrors(file: RemoteFile, partial: Path, mirrors: list[str]) -> list[st
     failures = []
     for mirror in mirrors:
         log.info("downloading %s%s", mirror, file.name)
-        # pooch sets the total once it knows it, but asks before whether the bar is true.
-        with progress.bar(file.name, 1, "B") as bar:
+        with progress.Bar(file.name, 0, "B") as bar:  # pooch sets the total once it knows it
             downloader = pooch.HTTPDownloader(
                 progressbar=bar,
                 chunk_size=1 << 16,

@@ -64,7 +64,7 @@ def _compute(sizes: dict[str, int]) -> Arrays:
 def draw_many(
     series: list[tuple[int, int]], processes: int | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Draws several series of pictures; shows progress when it takes over two seconds.
+    """Draws several series of pictures; shows progress when it takes over a second.
 
     Args:
         series: The seed and the length of each. Of one seed, the first k pictures are the same
@@ -91,7 +91,7 @@ def draw_many(
         else:
             chunks = map(drawing.draw_series, *zip(*tasks, strict=True))
         total = sum(length for _, length in series)
-        bar = stack.enter_context(progress.bar("drawing house numbers", total, "images"))
+        bar = stack.enter_context(progress.Bar("drawing house numbers", total, "images"))
         for (seed, _, _), (images, labels) in zip(tasks, chunks, strict=True):
             drawn[seed].append((images, labels))
             bar.update(len(labels))

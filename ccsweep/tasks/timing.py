@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ccsweep.data.dataset import Dataset
-from ccsweep.data.progress import bar
+from ccsweep.data.progress import Bar
 from ccsweep.engine import served
 from ccsweep.engine.benchmark import Comparison, compare, figures
 from ccsweep.engine.clock import alone
@@ -80,7 +80,7 @@ def benchmark(run: Run, job: Job, dataset: Dataset, name: str) -> dict[str, Any]
     counts = sorted({1, torch.get_num_threads()})
     cases = [(size, threads) for threads in counts for size in BATCH_SIZES]
     compared = []
-    with alone(), bar("timing", len(cases), "cases") as progress:
+    with alone(), Bar("timing", len(cases), "cases") as progress:
         for size, threads in cases:
             compared.append(compare(network, calibration, images, size, threads, SECONDS))
             progress.update()

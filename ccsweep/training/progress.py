@@ -9,8 +9,7 @@ from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-#: Seconds between two lines where there is no terminal.
-QUIET = 10.0
+from ccsweep.data.progress import QUIET
 
 
 class ShowProgress(Callback):

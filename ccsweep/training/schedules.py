@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ccsweep.config.schema import TrainingConfig
 
@@ -22,5 +22,4 @@ def momentum(config: TrainingConfig, epoch: int) -> float:
 def limit_norms(layers: Iterable[nn.Linear], max_norm: float) -> None:
     """Scale each unit's incoming weights, in place, so that their Euclidean norm is at most max_norm."""
     for layer in layers:
-        norms: Tensor = torch.linalg.vector_norm(layer.weight, dim=1, keepdim=True)
-        layer.weight.mul_((max_norm / norms).clamp_(max=1.0))
+        layer.weight.renorm_(2, 0, max_norm)

@@ -29,3 +29,15 @@ def test_limit_norms_shortens_long_rows_only() -> None:
     limit_norms([layer], 1.0)
     expected = torch.tensor([[0.6, 0.8, 0, 0], [0.3, 0.4, 0, 0], [0, 0, 0, 0]])
     torch.testing.assert_close(layer.weight.detach(), expected)
+
+
+def test_limit_norms_written_out() -> None:
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(30, 20), torch.nn.Linear(20, 10)]
+    before = [layer.weight.detach().clone() for layer in layers]
+    limit_norms(layers, 0.55)
+    for layer, weight in zip(layers, before, strict=True):
+        norms = weight.square().sum(1, keepdim=True).sqrt()
+        assert 0 < (norms > 0.55).sum() < len(norms)
+        torch.testing.assert_close(layer.weight.detach(), weight * (0.55 / norms).clamp(max=1.0))
+        assert layer.weight.requires_grad
