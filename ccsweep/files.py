@@ -48,34 +48,29 @@ def sole(lock: Path, refusal: str, seconds: float = 0.0) -> Iterator[None]:
     Raises:
         UserError: ``refusal``.
     """
-    from filelock import FileLock, Timeout
 
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock)
-    try:
-        held.acquire(timeout=seconds)
-    except Timeout:
-        raise UserError(refusal) from None
-    try:
+    def refuse() -> None:
+        raise UserError(refusal)
+
+    with in_turn(lock, refuse, seconds):
         yield
-    finally:
-        held.release()
 
 
 @contextmanager
-def in_turn(lock: Path, tell: Callable[[], object] = lambda: None) -> Iterator[None]:
+def in_turn(lock: Path, tell: Callable[[], object] = lambda: None, seconds: float = 0.0) -> Iterator[None]:
     """Hold ``lock`` as :func:`sole` does, but wait for it as long as it takes.
 
     Args:
         lock: what processes have in common.
-        tell: called once if there is someone to wait for.
+        tell: called once where there is still someone to wait for after ``seconds``.
+        seconds: to wait before that.
     """
     from filelock import FileLock, Timeout
 
     lock.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(lock)
     try:
-        held.acquire(timeout=0)
+        held.acquire(timeout=seconds)
     except Timeout:
         tell()
         held.acquire()
