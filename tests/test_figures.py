@@ -24,6 +24,7 @@ def test_every_key_has_one_figure() -> None:
     assert set(TABLE) <= set(RUN)
     for figure in known:
         assert of(figure.key) is figure
+    assert measured(256) == of("measured_speedup_batch256")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,8 @@ def test_which_way_is_better(key: str, better: str | None) -> None:
         ("density", 0.12345, "0.123", "0.123"),
         ("density", 1.0, "1", "1"),
         ("seconds", 152.4, "152", "152"),
+        ("seconds", 999.0, "999", "999"),
+        ("seconds", 1000.0, "1,000", "1,000"),
         ("seconds", 12345.6, "12,346", "12,346"),
         ("of_another_version", -1234.5, "-1,234", "-1,234"),
     ],

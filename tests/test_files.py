@@ -77,6 +77,11 @@ def test_an_error_in_the_middle_leaves_nothing_else(error: type[BaseException], 
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"file.txt": "the old text"}
 
 
+def test_an_error_before_anything_is_written_is_that_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the cause"), whole(tmp_path / "file.txt"):
+        raise ValueError("the cause")
+
+
 def test_what_was_written_is_on_the_disk_before_it_takes_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,15 +137,25 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
             pass
 
 
+def test_who_may_wait_gets_what_is_let_go_in_time(tmp_path: Path) -> None:
+    with stuck(HOLD, tmp_path) as process:
+        threading.Timer(0.1, process.kill).start()
+        with sole(tmp_path / "lock", "too late", seconds=60):
+            assert process.wait() == -signal.SIGKILL
+
+
 def test_a_refusal_inside_is_not_taken_for_ones_own(tmp_path: Path) -> None:
     with stuck(HOLD, tmp_path), pytest.raises(UserError, match=r"^the inner one$"):  # noqa: SIM117
-        with sole(tmp_path / "new" / "outer", "the outer one"), sole(tmp_path / "lock", "the inner one"):
+        with (
+            sole(tmp_path / "a" / "new" / "outer", "the outer one"),
+            sole(tmp_path / "lock", "the inner one"),
+        ):
             raise AssertionError("held twice")
 
 
 def test_who_waits_says_so_once_and_gets_it(tmp_path: Path) -> None:
     told: list[str] = []
-    with in_turn(tmp_path / "new" / "lock", lambda: told.append("nobody is there")):
+    with in_turn(tmp_path / "a" / "new" / "lock", lambda: told.append("nobody is there")):
         assert told == []
     with stuck(HOLD, tmp_path) as process:
 

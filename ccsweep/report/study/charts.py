@@ -94,7 +94,7 @@ def importances(study: Study, now: Standing) -> Chart:
             except (ValueError, RuntimeError) as error:  # a study whose trials have no parameter in common
                 return f"Importances cannot be found for these trials: {mask(str(error))}"
         if not found:
-            return "The trials have no parameter in common whose importance could be found."
+            return "The trials have no parameters to compare."
         order = sorted(found, key=lambda key: found[key])
         colour = COLOURS[place % len(COLOURS)]
         drawn.add_bar(

@@ -117,7 +117,7 @@ def _html(study: Study, now: Standing, known: StudyNotes, folder: StudyFolder) -
 _FRONT = "A point is a completed trial; point at it to see its settings and its run."
 _IMPORTANCES = (
     "What share of the differences between trials each parameter explains (PED-ANOVA, between the best "
-    "tenth and the rest). Only parameters that all trials have are compared."
+    "tenth and the rest)."
 )
 _PARALLEL = "A line is a trial. Drag along an axis to keep the lines that pass there."
 
