@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Le, Lt, Predicate
 
 from ccsweep.config.marks import Count, NotNegative, OneOf, Part, Positive, Role, Seed
+from ccsweep.figures import VALIDATION_ERROR
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class SweepConfig:
     sampler: Annotated[str | None, OneOf(("tpe", "nsgaii", "gp", "random", "grid"))]
     seed: Seed
     n_trials: Annotated[int | None, Gt(0), "a positive number of trials, or null"]
-    pruning: Annotated[str | None, OneOf(("validation/error", "validation/loss"))]  # less is better
+    pruning: Annotated[str | None, OneOf((VALIDATION_ERROR.metric, "validation/loss"))]  # less is better
     workers: Annotated[int, Ge(1), "1 or more"]
     cluster: Annotated[str, OneOf(("local", "slurm"))]
     slurm: dict[str, Any]

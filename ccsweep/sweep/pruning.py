@@ -22,6 +22,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ccsweep.errors import Pruned
+from ccsweep.figures import SPEEDUP, TRAINING_SPEEDUP, VALIDATION_ERROR
 from ccsweep.study.front import is_feasible
 from ccsweep.study.notes import Notes, note, notes
 from ccsweep.study.objectives import Constraint
@@ -33,7 +34,7 @@ FIRST_EPOCH = 3
 BETTER_TRIALS = 2
 _DEVIATIONS = 2.0
 _SHARE = 0.1
-_BOUNDED = ("theoretical_speedup_inference", "theoretical_speedup")
+_BOUNDED = (SPEEDUP.key, TRAINING_SPEEDUP.key)
 _LIMIT = "speedup_limit"
 
 
@@ -97,7 +98,7 @@ def dominating(
 
     Args:
         trials: complete ones; those that break a constraint beat nobody.
-        metric: the name of what ``value`` is; that of an error, in percent, ends with ``error``.
+        metric: the name of what ``value`` is, which is in percent if it is the validation error's.
         epoch: at which to compare.
         value: of the trial in question.
         limit: its ``speedup_limit`` then.
@@ -116,7 +117,7 @@ def dominating(
 
 
 def _margin(metric: str, value: float, theirs: float, images: int | None) -> float:
-    if metric.endswith("error") and images:
+    if metric == VALIDATION_ERROR.metric and images:
         p, q = value / 100, theirs / 100
         return _DEVIATIONS * 100 * sqrt(max(p * (1 - p) + q * (1 - q), 0.0) / images)
     return _SHARE * abs(value)

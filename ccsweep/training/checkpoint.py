@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from ccsweep.errors import UserError
+from ccsweep.figures import VALIDATION_ERROR
 from ccsweep.network import ConditionalMLP
 
 
@@ -43,7 +44,7 @@ class SaveCheckpoints(Checkpoint):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the epoch that validation ends."""
-        error = float(trainer.callback_metrics["validation/error"])
+        error = float(trainer.callback_metrics[VALIDATION_ERROR.metric])
         if error < self.best_error:
             self.best_error = error
             trainer.save_checkpoint(best(self.folder))

@@ -19,6 +19,7 @@ from ccsweep.data.dataset import Dataset
 from ccsweep.data.module import ArrayDataModule
 from ccsweep.errors import UserError
 from ccsweep.estimator.statistics import GateStatistics
+from ccsweep.figures import VALIDATION_ERROR
 from ccsweep.network import ConditionalMLP
 from ccsweep.training import checkpoint
 from ccsweep.training.callbacks import MetricLog, RefreshFactors, TrackMetrics, WallClock
@@ -129,7 +130,7 @@ class Job:
             saver,
         ]
         if training.patience is not None:
-            callbacks.append(EarlyStopping("validation/error", patience=training.patience))
+            callbacks.append(EarlyStopping(VALIDATION_ERROR.metric, patience=training.patience))
         if training.max_minutes is not None:
             callbacks.append(WallClock(training.max_minutes))
         trainer = self._trainer(callbacks)

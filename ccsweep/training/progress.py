@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ccsweep.data.progress import QUIET
+from ccsweep.figures import VALIDATION_ERROR
 
 
 class ShowProgress(Callback):
@@ -51,7 +52,8 @@ class ShowProgress(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the epoch and its validation error."""
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        error = f"validation error {float(trainer.callback_metrics['validation/error']):.2f} %"
+        value = float(trainer.callback_metrics[VALIDATION_ERROR.metric])
+        error = f"{VALIDATION_ERROR.name} {VALIDATION_ERROR.text(value)} %"
         self.bar.update(self.task, description=epoch, error=error)
         now = time.perf_counter()
         if not self.live and (
