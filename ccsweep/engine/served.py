@@ -69,7 +69,7 @@ class Served:
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> np.ndarray:
         """Logits (batch, classes) of inputs (batch, in_features), an array or a data frame."""
         # A copy: what a data frame gives may not be writable, which torch wants.
-        x = torch.from_numpy(np.array(model_input, np.float32, order="C"))
+        x = torch.from_numpy(np.array(model_input, np.float32))
         return self._at(len(x))(x).numpy()
 
     def _at(self, batch: int) -> Compiled:
@@ -79,7 +79,7 @@ class Served:
 
 def load(path: str | Path) -> Served:
     """Read what ``save`` wrote; nothing in it is ever executed."""
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = torch.load(path, weights_only=True)
     return Served([_layer(**layer) for layer in saved["layers"]], saved["ways"])
 
 

@@ -54,6 +54,7 @@ def test_all_batches_come_before_one_comes_again():
     rounds = [seen[:20], seen[20:40], seen[40:]]
     assert all(sorted(each) == list(range(20)) for each in rounds)
     assert rounds[0] != rounds[1] != rounds[2]
+    assert seen == [int(batch) for batch in islice(benchmark._cycled(batches), 60)]  # in each benchmark
 
 
 def test_differing_predictions_are_counted(network):

@@ -33,6 +33,7 @@ RELU, TANH, DROPOUT = nn.ReLU, nn.Tanh, nn.Dropout
     ("modules", "chains"),
     [
         ([linear(), RELU()], [("0 to 1", 1, True)]),
+        ([linear(4, 1), RELU()], [("0 to 1", 1, True)]),
         ([linear(), RELU(), linear()], [("0 to 2", 2, False)]),
         ([linear(), RELU(), linear(), RELU(), TANH()], [("0 to 3", 2, True)]),
         ([TANH(), linear(), RELU()], [("1 to 2", 1, True)]),
@@ -106,9 +107,9 @@ def test_names_lead_to_what_is_found():
         ("net.b.1.0", "Linear without a ReLU after or before it"),
     ]
     assert [one.name for one in search(block, "Sequential")[0]] == ["0 to 1"]
-    inner = nn.Sequential(TANH(), nn.ModuleDict({"x": block}))
+    inner = nn.Sequential(TANH(), nn.ModuleDict({"x": block, "y": TANH()}))
     assert [one.name for one in search(inner)[0]] == ["1.x.0 to 1.x.1"]
-    assert [name for name, _ in search(inner)[1]] == ["0"]
+    assert [name for name, _ in search(inner)[1]] == ["0", "1.y"]
 
 
 class Listening(nn.Sequential):

@@ -69,6 +69,16 @@ def test_gated_layers_lie_by_unit_beside_their_factors(way, number):
     np.testing.assert_array_equal(made.u(0), padded(gate[0], 16))
 
 
+def test_each_gated_layer_has_its_own_factors():
+    layers = draw([20, 40, 30, 3], rank=5, seed=0)
+    made = Layout(layers)
+    _, row = records(made, 0, [GATED, GATED])
+    u, v, shift = (part.numpy() for part in layers[1].gate)
+    np.testing.assert_array_equal(at(row["u"], 40, 16), padded(u, 16))
+    np.testing.assert_array_equal(at(row["v"], 5, 32), padded(v, 32))
+    np.testing.assert_array_equal(at(row["gate_bias"], 1, 32)[0, :30], layers[1].bias + shift)
+
+
 def test_a_table_may_begin_at_any_layer():
     made = Layout(draw([20, 40, 30, 3], rank=5, seed=0))
     whole, part = (

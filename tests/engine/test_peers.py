@@ -3,6 +3,7 @@
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,6 +42,14 @@ def test_a_network_that_ends_in_a_relu():
     pytest.importorskip("onnxruntime")
     (found,) = peers.onnxruntime(layers, threads=1)(x)
     torch.testing.assert_close(torch.from_numpy(found), expected)
+
+
+def test_layers_without_a_relu_between_them():
+    pytest.importorskip("onnxruntime")
+    layers = [layer._replace(relu=False) for layer in draw([6, 5, 4, 3], rank=2, seed=0)]
+    x = torch.randint(-2, 3, (9, 6)).float()
+    (found,) = peers.onnxruntime(layers, threads=1)(x)
+    np.testing.assert_array_equal(found, chain(layers, x.numpy())[-1])
 
 
 def test_peers_share_the_layers_memory_and_give_no_gradients():
@@ -114,7 +123,7 @@ def test_torch_compile_is_asked_for_one_shape(monkeypatch):
 
 def test_torch_compile_that_fails_says_why(monkeypatch):
     def compile(model, dynamic):
-        raise RuntimeError("\nno compiler\nand more")
+        raise RuntimeError("\nno compiler\nand more\nand more")
 
     monkeypatch.setattr(torch, "compile", compile)
     with pytest.raises(

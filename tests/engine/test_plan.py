@@ -54,6 +54,7 @@ def test_nothing_left_to_compute_is_a_finite_limit():
 
 def test_the_table():
     assert [line.rstrip() for line in str(PLAN).splitlines()] == TABLE.splitlines()
+    assert str(PLAN).endswith("note: a note")
 
 
 def test_stored_and_read_again(tmp_path):
@@ -83,6 +84,8 @@ def test_its_figures():
         1.0,
     )
     assert (two_sided.speedup, exact.speedup) == (pytest.approx(10 / 3), pytest.approx(5 / 3))
+    both = LayerPlan(1000, 500, 50, TWO_SIDED, 0.2, 0.1, {DENSE: 60.0, TWO_SIDED: 20.0})
+    assert both.speedup == 3
     assert PLAN.ways == (TWO_SIDED, INPUT_SPARSE)
     assert PLAN.speedup == 4.0
 

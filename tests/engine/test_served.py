@@ -98,6 +98,9 @@ def test_the_nearest_size_is_that_by_ratio(network, tmp_path):
     small, large = model._compiled[4], model._compiled[100]
     assert [model._at(batch) is small for batch in (0, 1, 4, 19, 20, 21, 100)] == [True] * 5 + [False] * 2
     assert (small.threads, large.threads) == (1, 1)
+    served.save(tmp_path / "network.pt", network, {1: WAYS[1], 3: WAYS[256]})
+    model = served.load(tmp_path / "network.pt")
+    assert [model._at(batch) is model._compiled[1] for batch in (0, 1, 2)] == [True, True, False]
     assert small.layout is large.layout
 
 
@@ -114,6 +117,6 @@ def test_requests_that_are_not_writable_or_not_in_order():
     expected = model.predict(x)
     x.flags.writeable = False
     np.testing.assert_array_equal(model.predict(x), expected)
-    np.testing.assert_array_equal(model.predict(x.tolist(), params={"a": 1}), expected)
+    np.testing.assert_array_equal(model.predict(x.astype(int).tolist(), params={"a": 1}), expected)
     doubled = np.repeat(x, 2, axis=1)[:, ::2]
     np.testing.assert_array_equal(model.predict(doubled), expected)

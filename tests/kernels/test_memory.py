@@ -13,6 +13,7 @@ def test_blocks_fit_the_cache():
     # 4 MiB hold 2**20 floats: 1024 rows of 1024, in whole tiles of 128 and no more than there are.
     assert [memory.block(1024, rows) for rows in (1, 128, 129, 1024, 5000)] == [128, 128, 256, 1024, 1024]
     assert [memory.block(length, 10**9) for length in (2048, 1100, 2**20, 2**13)] == [512, 896, 128, 128]
+    assert memory.block(1, 10**9) == 2**20
     assert memory.block(0, 300) == 384
 
 
