@@ -152,15 +152,42 @@ def test_without_the_papers_values_there_is_no_column_for_them() -> None:
     assert grid.PAPER not in header
 
 
-def test_the_terminal_shows_the_same_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    found = rows(ENTRIES, PAPER)
-    grid.show(ENTRIES, found)
+def test_the_table_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    grid.show(ENTRIES, rows(ENTRIES, PAPER))
+    assert capsys.readouterr().out == (
+        """
+digits, 64-32-16-10, test n = 360
+note: [odd] files
+ranks    test error %  paper (recalled)  validation %   seeds  density  false-off  theoretical speed-up
+───────────────────────────────────────────────────────────────────────────────────────────────────────
+control   1.50 ± 0.71              1.40          2.50       2      1 1        0 0                 2.50x
+16-12            3.00              2.00          4.00  1 of 2  .50 .25    .10 .20                 2.00x
+8-6            failed              3.00             -  0 of 1        -          -                     -
+Errors are means over seeds; ± is their standard deviation (n - 1).
+Density and false-off by layer; the speed-up is counted, not timed.
+paper (recalled): from memory, on the paper's data with its settings; not to be matched.
+"""
+    )
+
+
+def test_a_wide_table_is_folded_and_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    entries = [
+        Entry([f"run={'abc' * 9}{i}", f"training.source={'x' * 40}{i}"], "8-6", report("8-6", 0, 1.0))
+        for i in (0, 1)
+    ]
+    grid.show(entries, rows(entries))
     shown = capsys.readouterr().out
-    for text in ("digits, 64-32-16-10, test n = 360", "note: [odd] files", "n - 1", "not to be matched"):
-        assert text in shown
-    for texts in grid.cells(found)[1:]:
-        line = " ".join(texts)
-        assert line in [" ".join(printed.split()) for printed in shown.splitlines()]
+    assert max(map(len, shown.splitlines())) == 120
+    assert "…" not in shown
+    assert [shown.count(text) for text in ("x" * 10, "speed-up")] == [6, 2]
+
+
+def test_one_seed_says_nothing_of_a_spread(capsys: pytest.CaptureFixture[str]) -> None:
+    entries = [entry("16-12", 0, 3.0)]
+    grid.show(entries, rows(entries))
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "Density and false-off by layer; the speed-up is counted, not timed."
+    )
 
 
 def test_what_is_written_for_machines(tmp_path: Path) -> None:
@@ -178,3 +205,29 @@ def test_what_is_written_for_machines(tmp_path: Path) -> None:
     assert done["run_id"] == "16-12:0"
     assert done["report"] == secret.report
     assert (failed["run_id"], failed["report"], failed["error"]) == (None, None, "no disk")
+    assert "\n  " in files[1].read_text()  # a person may read it, too
+    assert files[0].read_text().startswith("    the command\n")
+
+
+def test_a_row_in_plain_types() -> None:
+    row = rows([entry("16-12", 0, 1.0), entry("16-12", 1, 2.0)], PAPER)[0].as_json()
+    assert list(row.items()) == [
+        ("settings", {"ranks": "16-12"}),
+        ("runs", 2),
+        ("seeds", [0, 1]),
+        ("test_error", 1.5),
+        ("test_error_sd", pytest.approx(0.5**0.5)),
+        ("validation_error", 2.5),
+        ("density", [pytest.approx(0.55), 0.25]),
+        ("false_off", [pytest.approx(0.1), 0.2]),
+        ("theoretical_speedup_inference", 2.5),
+        ("paper", 2.0),
+    ]
+
+
+def test_a_value_may_hold_what_parts_keys() -> None:
+    entries = [Entry([f"data.options.url='a=b.{i}'", "training.seed=3"], "8-6", None, "why") for i in (0, 1)]
+    first, second = rows(entries)
+    assert first.settings == {"data.options.url": "'a=b.0'"}
+    assert second.label == "url='a=b.1'"
+    assert rows([]) == []

@@ -1,6 +1,17 @@
-import pytest
+import json
+from pathlib import Path
 
-from ccsweep.report.run import show
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from ccsweep.config.check import check
+from ccsweep.config.places import root
+from ccsweep.config.schema import Config
+from ccsweep.data.dataset import Dataset, Split
+from ccsweep.estimator.statistics import GateStatistics
+from ccsweep.report.run import show, summarise, write
+from ccsweep.training.fit import Examined, ExaminedLayer, Trained
 
 REPORT = {
     "data": "SVHN sample (8,000 training digits)",
@@ -50,25 +61,168 @@ REPORT = {
 }
 
 
+def config(*overrides: str) -> Config:
+    with initialize_config_dir(str(root() / "conf"), version_base="1.3"):
+        return check(compose("config", overrides=["ranks=16-12", "training.seed=3", *overrides]))
+
+
+def dataset(**changes: object) -> Dataset:
+    def split(n: int) -> Split:
+        return Split(torch.zeros(n, 4), torch.zeros(n, dtype=torch.int64))
+
+    found = {
+        "name": "digits",
+        "label": "digits, all of them",
+        "shape": (2, 2),
+        "classes": 2,
+        "train": split(8),
+        "validation": split(5),
+        "test": split(4),
+        "digest": "0123",
+        "notes": ("a note",),
+    }
+    return Dataset(**(found | changes))  # type: ignore[arg-type]
+
+
+def examined(error: float, false_off: float = 0.5, density: float = 0.25) -> Examined:
+    """Of two hidden layers: 256 units, half of them positive, and 128, a quarter of them."""
+    first = GateStatistics(density, 0.5, false_off, 0.125, 0.75)
+    second = GateStatistics(1.0, 0.25, 0.0, 1.0, None)
+    layers = [ExaminedLayer(64, 256, 16, first), ExaminedLayer(256, 128, None, second)]
+    return Examined(error, layers, theoretical_speedup=1.5, inference_speedup=2.0)
+
+
+ABOUT = {
+    "task": "train",
+    "data": "digits, all of them",
+    "data_digest": "0123",
+    "stand_in_for": None,
+    "notes": ["a note"],
+    "layer_sizes": [64, 256, 128, 10],
+    "ranks": "16-12",
+    "estimator": "svd",
+    "threshold": 0.0,
+    "energy_loss": None,
+    "target_density": None,
+    "seed": 3,
+}
+SHARES = {
+    "density": (256 * 0.25 + 128) / 384,
+    "false_off": 256 * 0.5 * 0.5 / (256 * 0.5 + 128 * 0.25),
+}
+LAYERS = [
+    {"inputs": 64, "units": 256, "rank": 16, "density": 0.25, "true_density": 0.5}
+    | {"false_off": 0.5, "false_on": 0.125, "sign_agreement": 0.75},
+    {"inputs": 256, "units": 128, "rank": None, "density": 1.0, "true_density": 0.25}
+    | {"false_off": 0.0, "false_on": 1.0, "sign_agreement": None},
+]
+SAMPLES = {"train": 8, "validation": 5, "test": 4}
+
+
+def test_the_report_of_a_run_that_was_tested() -> None:
+    tested = examined(25.0, false_off=0.125, density=0.5)
+    found = summarise(config(), dataset(), examined(20.0), Trained(20.0, 3, 4), tested)
+    first = LAYERS[0] | {"density": 0.5, "false_off": 0.125}  # on the test images
+    assert found == (
+        ABOUT
+        | SHARES  # on validation images
+        | {
+            "validation_error": 20.0,
+            "test_error": 25.0,
+            "test_error_deviation": pytest.approx(100 * (0.25 * 0.75 / 4) ** 0.5),
+            "split": "test",
+            "samples": SAMPLES,
+            "theoretical_speedup": 1.5,
+            "theoretical_speedup_inference": 2.0,
+            "best_epoch": 3,
+            "epochs": 4,
+            "layers": [first, LAYERS[1]],
+        }
+    )
+
+
+def test_the_report_of_a_run_that_was_neither_trained_nor_tested() -> None:
+    found = summarise(config(), dataset(), examined(20.0), None, None)
+    assert found == (
+        ABOUT
+        | SHARES
+        | {
+            "validation_error": 20.0,
+            "split": "validation",
+            "samples": SAMPLES,
+            "theoretical_speedup": 1.5,
+            "theoretical_speedup_inference": 2.0,
+            "layers": LAYERS,
+        }
+    )
+
+
+def test_a_network_without_a_positive_unit_misses_none() -> None:
+    none = GateStatistics(0.0, 0.0, 0.0, 0.0, 1.0)
+    found = summarise(
+        config(), dataset(), Examined(90.0, [ExaminedLayer(64, 256, 16, none)], 1.0, 1.0), None, None
+    )
+    assert (found["density"], found["false_off"]) == (0.0, 0.0)
+
+
+def test_what_a_report_says_of_data_and_estimator() -> None:
+    found = summarise(
+        config("estimator=whitened", "estimator.energy_loss=0.01"),
+        dataset(stand_in_for="mnist"),
+        examined(20.0),
+        None,
+        None,
+    )
+    assert (found["stand_in_for"], found["estimator"], found["energy_loss"]) == ("mnist", "whitened", 0.01)
+    control = summarise(config("ranks=control"), dataset(), examined(20.0), None, None)
+    assert (control["ranks"], control["estimator"]) == ("control", None)
+
+
+def test_a_report_is_written_for_programs_and_people(tmp_path: Path) -> None:
+    path = write(REPORT, tmp_path / "report.json")
+    assert json.loads(path.read_text()) == REPORT
+    assert path.read_text().startswith('{\n  "data": "SVHN')
+    assert path.read_text().endswith("}\n")
+
+
 def test_everything_a_reader_needs_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     show(REPORT)
-    shown = capsys.readouterr().out
-    for text in (
+    shown = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert shown == [
+        "",
         "SVHN sample (8,000 training digits)  4-3-2  ranks 2",
         "note: checksums not verified [really]",
         "test error 1.50 % ± 0.12  (n = 1,000, seed 7; ± from sampling alone)",
         "validation error 1.25 %, best of 4 epochs: epoch 3",
-        "2.00x, 1.50x with training's refreshes (counted, not timed)",
+        "",
+        " layer   rank   density   true density   false-off   false-on   sign agreement",
+        " ─────────────────────────────────────────────────────────────────────────────",
+        " 4x3        2     0.250          0.200       0.100      0.050            0.900",
+        " 3x3        -     1.000          0.200       0.000      1.000                -",
+        "",
+        "theoretical speed-up of a forward pass: 2.00x, 1.50x with training's refreshes (counted, not timed)",
         "took 12 s",
+        "run     abc",
         "folder  /tmp/[old] runs/x",
         "compare python -m ccsweep.tracking.ui",
-    ):
-        assert text in shown
-    rows = [line.split() for line in shown.splitlines() if line.lstrip().startswith(("4x3", "3x3"))]
-    assert rows == [
-        ["4x3", "2", "0.250", "0.200", "0.100", "0.050", "0.900"],
-        ["3x3", "-", "1.000", "0.200", "0.000", "1.000", "-"],
     ]
+
+
+def test_long_paths_are_not_broken_and_a_resumed_run_says_since_when(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = "/tmp/" + 50 * "long " + "path"
+    show(REPORT | {"folder": folder, "resumed": True})
+    shown = capsys.readouterr().out.splitlines()
+    assert f"folder  {folder}" in shown
+    assert "took 12 s since it was resumed" in shown
+
+
+def test_a_run_that_was_not_trained_has_no_best_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    show({key: value for key, value in REPORT.items() if key not in ("epochs", "best_epoch", "test_error")})
+    shown = capsys.readouterr().out.splitlines()
+    assert "validation error 1.25 %" in shown
+    assert not any(line.startswith("test error") for line in shown)
 
 
 def test_measured_speedups(capsys: pytest.CaptureFixture[str]) -> None:
