@@ -7,7 +7,19 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ccsweep.report.study.standing import Standing, counts, duration, pace, shortened, standing
+from ccsweep.report.study.standing import (
+    Standing,
+    cause_of,
+    counts,
+    duration,
+    pace,
+    ranks_of,
+    run_of,
+    seconds_of,
+    settings_of,
+    shortened,
+    standing,
+)
 from tests.report.study import studies
 
 
@@ -62,10 +74,14 @@ def test_a_trial_that_waits_for_another_ones_result_does_not_run(tmp_path: Path)
     [
         (0.42, "0.4 s"),
         (3, "3 s"),
+        (9.94, "9.9 s"),
+        (9.95, "10 s"),
+        (10.2, "10 s"),
         (59.6, "1 min"),
         (250, "4 min 10 s"),
         (3600, "1 h"),
         (12000, "3 h 20 min"),
+        (86400, "1 d"),
         (187200, "2 d 4 h"),
     ],
 )
@@ -78,3 +94,43 @@ def test_long_numbers_are_shortened_and_ranks_are_not() -> None:
         shortened("a=0.0032005908742293865 ranks=50-35-25 b=1e-05 c=2.25")
         == "a=0.003201 ranks=50-35-25 b=1e-05 c=2.25"
     )
+
+
+def test_at_its_end_a_study_says_only_how_fast_it_was(tmp_path: Path) -> None:
+    study = studies.create(tmp_path / "s")
+    study.set_user_attr("n_trials", 2)
+    for at in (0, 3600):
+        studies.add(study, TrialState.COMPLETE, (1.0, 1.0), at=at, seconds=3600)
+    now = of(study, seconds=7200, workers=1)
+    assert (now.seconds_left, now.hourly) == (0, 1)
+    assert pace(now) == "1 h a trial, 1 an hour with 1 worker"
+    assert pace(now, running=False) == "1 h a trial"
+    assert pace(of(study, seconds=7200, workers=0)) == pace(now)  # nobody is no pace at all
+    endless = standing(study.get_trials(), studies.OBJECTIVES, None, 2)
+    assert endless.seconds_left is None
+    assert counts(endless) == "2 trials done"
+    assert pace(endless) == "1 h a trial, 2 an hour with 2 workers"
+    assert endless.objectives == studies.OBJECTIVES
+
+
+def test_trials_of_no_time_have_no_pace(tmp_path: Path) -> None:
+    study = studies.create(tmp_path / "s")
+    studies.add(study, TrialState.COMPLETE, (1.0, 1.0), seconds=0)
+    assert of(study).hourly is None
+
+
+def test_a_trial_in_words(tmp_path: Path) -> None:
+    study = studies.create(tmp_path / "s")
+    overrides = ["training.l1=0.1", "tracking.uri=http://a:b@c"]
+    studies.add(study, TrialState.FAIL, overrides=overrides, cause="no\ndisk at http://a:b@c", params={})
+    studies.add(study, TrialState.COMPLETE, (1.0, 1.0), params={"estimator": "svd"}, seconds=7)
+    study.enqueue_trial({"estimator": "whitened", "training.l1": 0.5})
+    failed, done, queued = study.get_trials()
+    assert settings_of(failed) == "training.l1=0.1 tracking.uri=http://a:***@c"
+    assert cause_of(failed) == "no disk at http://a:***@c"
+    assert settings_of(queued) == "estimator=whitened training.l1=0.5"
+    assert (ranks_of(done), run_of(done), seconds_of(done)) == ("16-12", "01ababab", 7)
+    assert (ranks_of(queued), run_of(queued), seconds_of(queued)) == ("-", "-", None)
+    assert cause_of(queued) == "no cause was recorded"
+    done.user_attrs.pop("seconds")  # as a study of another program has it
+    assert seconds_of(done) == 7
