@@ -1,14 +1,14 @@
 """Arrays that are slow to compute, kept in the user's cache folder."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pooch
-from filelock import FileLock
+
+from ccsweep.files import in_turn, whole
 
 Arrays = dict[str, np.ndarray]
 
@@ -65,25 +65,16 @@ def _read(path: Path, tell: Callable[..., None]) -> Arrays | None:
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Keeps other processes from making the same file; does nothing where none can be made."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_suffix(".lock"))
-        lock.acquire()
-    except OSError:
-        yield
-        return
-    with lock:
-        lock.release()  # `with` has counted a second time
+    with ExitStack() as stack:
+        with suppress(OSError):
+            stack.enter_context(in_turn(path.with_suffix(".lock")))
         yield
 
 
 def _write(path: Path, arrays: Arrays) -> None:
-    """Writes beside the file, then renames. The lock keeps the name beside it free."""
-    part = path.with_suffix(".part")
+    members = {MEMBERS: np.array([MEMBERS, *arrays])}
     try:
-        with part.open("wb") as file:
-            members = {MEMBERS: np.array([MEMBERS, *arrays])}
+        with whole(path) as part, part.open("wb") as file:
             np.savez(file, **members, **arrays)  # type: ignore[arg-type]  # numpy types **kwds as bool
-        os.replace(part, path)
     except OSError as error:
         log.warning("%s cannot be kept: %s", path, error)

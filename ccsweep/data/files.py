@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pooch
 import requests
-from filelock import FileLock, Timeout
 
 from ccsweep.data import progress
 from ccsweep.errors import UserError
+from ccsweep.files import in_turn
 
 CONNECT_SECONDS = 3  # per mirror, so that a machine without network knows within seconds
 READ_SECONDS = 30  # without a single byte
@@ -102,7 +102,6 @@ def _check(file: RemoteFile, folder: Path, verify: bool) -> LocalFile:
 def _download(missing: list[RemoteFile], folder: Path, mirrors: list[str], *, may_be_replaced: bool) -> None:
     """Downloads the files; stops at the first that no mirror has, for the others will not come."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with _sole_downloader(folder) as partial:
             for file in missing:
                 if _is_there(file, folder):
@@ -131,20 +130,18 @@ def _sole_downloader(folder: Path) -> Iterator[Path]:
     The operating system drops the lock of a process that is killed; what it has left half done
     is swept away by the next one.
     """
-    lock = FileLock(folder / ".download.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("another process is downloading into %s: waiting for it", folder)
-        lock.acquire()
     partial = folder / ".partial"
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        lock.release()
+
+    def tell() -> None:
+        log.info("another process is downloading into %s: waiting for it", folder)
+
+    with in_turn(folder / ".download.lock", tell):
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _try_mirrors(file: RemoteFile, partial: Path, mirrors: list[str]) -> list[str]:

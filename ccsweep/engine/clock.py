@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock, Timeout
+from ccsweep.files import in_turn
 
 log = logging.getLogger("ccsweep.engine")
 
@@ -68,13 +68,5 @@ def alone() -> Iterator[None]:
     The lock falls with the process, however that ends. It keeps timings apart, not a timing and a
     training beside it.
     """
-    lock = FileLock(lock_file())
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("waiting for another run on this host to end its timing")
-        lock.acquire()
-    try:
+    with in_turn(lock_file(), lambda: log.info("waiting for another run on this host to end its timing")):
         yield
-    finally:
-        lock.release()
