@@ -100,18 +100,18 @@ def _row(group: Sequence[Entry], everywhere: set[str], paper: Mapping[str, float
 
 
 def _figures(reports: Sequence[dict[str, Any]]) -> dict[str, float | list[float] | None]:
-    found: dict[str, float | list[float] | None] = {}
+    means: dict[str, float | list[float] | None] = {}
     for figure in TABLE:
         key = figure.key
         if figure in LAYERS:
             layers = zip(*(report["layers"] for report in reports), strict=True)
-            found[key] = [fmean(layer[key] for layer in over_seeds) for over_seeds in layers]
+            means[key] = [fmean(layer[key] for layer in over_seeds) for over_seeds in layers]
             continue
         values = [report[key] for report in reports if key in report]
-        found[key] = fmean(values) if values else None
+        means[key] = fmean(values) if values else None
         if figure is TEST_ERROR:
-            found[f"{key}_sd"] = stdev(values) if len(values) > 1 else None
-    return found
+            means[f"{key}_sd"] = stdev(values) if len(values) > 1 else None
+    return means
 
 
 def _as_in_the_paper(report: dict[str, Any]) -> bool:
@@ -151,7 +151,7 @@ def write(folder: Path, command: str, entries: Sequence[Entry], rows: Sequence[R
         entries: all its runs.
         rows: the same over seeds.
     """
-    found = {
+    content = {
         "command": command,
         "rows": [row.as_json() for row in rows],
         "runs": [
@@ -166,7 +166,7 @@ def write(folder: Path, command: str, entries: Sequence[Entry], rows: Sequence[R
     }
     texts = {
         "table.md": markdown(command, entries, rows),
-        "table.json": json.dumps(found, indent=2) + "\n",
+        "table.json": json.dumps(content, indent=2) + "\n",
     }
     for name, text in texts.items():
         write_text(folder / name, mask(text))

@@ -150,11 +150,11 @@ def _draw_spectra(axes: Axes, spectra: Sequence[tuple[Sequence[float], int | Non
 
 def _of_layers(history: Mapping[str, Curve], name: str) -> dict[int, Curve]:
     """The metric ``name`` of each layer that has it, counted from 0."""
-    found = {}
+    curves = {}
     for key, curve in history.items():
         if layer := re.fullmatch(rf"validation/layer(\d+)/{name}", key):
-            found[int(layer[1]) - 1] = curve
-    return dict(sorted(found.items()))
+            curves[int(layer[1]) - 1] = curve
+    return dict(sorted(curves.items()))
 
 
 def _mean(seeds: Sequence[Curve]) -> Curve:

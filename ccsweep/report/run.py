@@ -46,7 +46,7 @@ def summarise(
     named by ``split``. ``test_error_deviation`` is the standard deviation that sampling the test images alone
     gives, ``sqrt(p (1 - p) / n)``; it says nothing of other seeds.
     """
-    found = validated if tested is None else tested
+    examined = validated if tested is None else tested
     report = describe(config, dataset) | {"validation_error": validated.error}
     if tested is not None:
         share, samples = tested.error / 100, len(dataset.test.labels)
@@ -57,10 +57,10 @@ def summarise(
         "samples": {split: len(getattr(dataset, split).labels) for split in ("train", "validation", "test")},
         "layers": [
             {"inputs": layer.inputs, "units": layer.units, "rank": layer.rank} | layer.statistics._asdict()
-            for layer in found.layers
+            for layer in examined.layers
         ],
-        "theoretical_speedup": found.theoretical_speedup,
-        "theoretical_speedup_inference": found.inference_speedup,
+        "theoretical_speedup": examined.theoretical_speedup,
+        "theoretical_speedup_inference": examined.inference_speedup,
     }
     if trained is not None:
         report |= {"best_epoch": trained.best_epoch, "epochs": trained.epochs}
@@ -70,9 +70,9 @@ def summarise(
 def _overall(examined: "Examined") -> dict[str, float]:
     """Share of all hidden units computed, and of all positive ones gated off."""
     layers = [(layer.units, layer.statistics) for layer in examined.layers]
-    positive = sum(units * found.true_density for units, found in layers)
-    missed = sum(units * found.true_density * found.false_off for units, found in layers)
-    computed = sum(units * found.density for units, found in layers)
+    positive = sum(units * shares.true_density for units, shares in layers)
+    missed = sum(units * shares.true_density * shares.false_off for units, shares in layers)
+    computed = sum(units * shares.density for units, shares in layers)
     return {
         "density": computed / sum(units for units, _ in layers),
         "false_off": missed / positive if positive else 0.0,

@@ -122,21 +122,21 @@ def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
     """
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             return client.create_experiment(name, artifact_location=_artifact_location(uri, name))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        found = client.get_experiment_by_name(name)
-        assert found is not None
-    if found.lifecycle_stage == "deleted":
+        experiment = client.get_experiment_by_name(name)
+        assert experiment is not None
+    if experiment.lifecycle_stage == "deleted":
         raise UserError(
             f"the experiment {name} was deleted; bring it back with: "
-            f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
-    return found.experiment_id
+    return experiment.experiment_id
 
 
 def _is_ready(path: Path) -> bool:

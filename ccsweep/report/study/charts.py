@@ -43,12 +43,12 @@ Chart: TypeAlias = "go.Figure | str"
 
 def fronts(now: Standing) -> list[Chart]:
     """The first objective over each other one; value by trial where there is one objective."""
-    found = points(now.complete, now.objectives)
-    if not found.all:
+    shown = points(now.complete, now.objectives)
+    if not shown.all:
         return ["No trial is complete, so there is nothing to compare."]
     if len(now.objectives) == 1:
-        return [_values(now, found)]
-    return [_pair(now, found, place) for place in range(1, len(now.objectives))]
+        return [_values(now, shown)]
+    return [_pair(now, shown, place) for place in range(1, len(now.objectives))]
 
 
 def growth(now: Standing) -> Chart:
@@ -90,15 +90,15 @@ def importances(study: Study, now: Standing) -> Chart:
             warnings.simplefilter("ignore", ExperimentalWarning)
             warnings.simplefilter("ignore", UserWarning)  # that the loss given is what is minimised: it is
             try:
-                found = get_param_importances(study, target=loss)
+                shares = get_param_importances(study, target=loss)
             except (ValueError, RuntimeError) as error:  # a study whose trials have no parameter in common
                 return f"Importances cannot be found for these trials: {mask(str(error))}"
-        if not found:
+        if not shares:
             return "The trials have no parameters to compare."
-        order = sorted(found, key=lambda key: found[key])
+        order = sorted(shares, key=lambda key: shares[key])
         colour = COLOURS[place % len(COLOURS)]
         drawn.add_bar(
-            x=[found[key] for key in order], y=order, orientation="h", name=name, marker={"color": colour}
+            x=[shares[key] for key in order], y=order, orientation="h", name=name, marker={"color": colour}
         )
     drawn.update_xaxes(title="share of importance", range=[0, 1])
     drawn.update_layout(barmode="group", legend={"traceorder": "reversed"})
@@ -167,11 +167,11 @@ def timeline(now: Standing) -> Chart:
     return _finished(drawn, height=150 + 42 * len(workers))
 
 
-def _pair(now: Standing, found: Points, x: int) -> go.Figure:
+def _pair(now: Standing, shown: Points, x: int) -> go.Figure:
     names = list(now.objectives)
     drawn = go.Figure()
-    if len(names) == 2 and found.best:
-        line = stairs(found.best, now.objectives, x, 0)
+    if len(names) == 2 and shown.best:
+        line = stairs(shown.best, now.objectives, x, 0)
         style = {"color": BLUE, "width": 1.5}
         drawn.add_scatter(
             x=[p[0] for p in line],
@@ -181,28 +181,28 @@ def _pair(now: Standing, found: Points, x: int) -> go.Figure:
             hoverinfo="skip",
             showlegend=False,
         )
-    _scatter(drawn, now, found, lambda trial: trial.values[x])
-    drawn.update_xaxes(title=f"{names[x]} {arrow(now.objectives[names[x]])}", range=extent(found, x)[0])
-    drawn.update_yaxes(title=f"{names[0]} {arrow(now.objectives[names[0]])}", range=extent(found, 0)[0])
+    _scatter(drawn, now, shown, lambda trial: trial.values[x])
+    drawn.update_xaxes(title=f"{names[x]} {arrow(now.objectives[names[x]])}", range=extent(shown, x)[0])
+    drawn.update_yaxes(title=f"{names[0]} {arrow(now.objectives[names[0]])}", range=extent(shown, 0)[0])
     return _finished(drawn, height=520)
 
 
-def _values(now: Standing, found: Points) -> go.Figure:
+def _values(now: Standing, shown: Points) -> go.Figure:
     drawn = go.Figure()
-    _scatter(drawn, now, found, lambda trial: trial.number)
+    _scatter(drawn, now, shown, lambda trial: trial.number)
     (name,) = now.objectives
     drawn.update_xaxes(title="trial")
-    drawn.update_yaxes(title=f"{name} {arrow(now.objectives[name])}", range=extent(found, 0)[0])
+    drawn.update_yaxes(title=f"{name} {arrow(now.objectives[name])}", range=extent(shown, 0)[0])
     return _finished(drawn, height=460)
 
 
-def _scatter(drawn: go.Figure, now: Standing, found: Points, x: Callable[[FrozenTrial], float]) -> None:
+def _scatter(drawn: go.Figure, now: Standing, shown: Points, x: Callable[[FrozenTrial], float]) -> None:
     several = len(now.objectives) > 1
-    best = [trial for trial in found.best if not several or trial is not found.knee]
-    knees = [found.knee] if several and found.knee else []
+    best = [trial for trial in shown.best if not several or trial is not shown.knee]
+    knees = [shown.knee] if several and shown.knee else []
     for name, trials, marker in (
-        ("beaten", found.beaten, {"color": GREY, "size": 8, "opacity": 0.7}),
-        ("breaks a constraint", found.infeasible, {"color": GREY, "size": 8, "symbol": "x-thin-open"}),
+        ("beaten", shown.beaten, {"color": GREY, "size": 8, "opacity": 0.7}),
+        ("breaks a constraint", shown.infeasible, {"color": GREY, "size": 8, "symbol": "x-thin-open"}),
         ("front" if several else "best", best, {"color": BLUE, "size": 11}),
         ("knee", knees, {"color": VERMILLION, "size": 14, "symbol": "diamond"}),
     ):

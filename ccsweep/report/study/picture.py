@@ -32,47 +32,47 @@ def draw_front(path: Path, title: str, now: Standing) -> Path:
     Returns:
         ``path``.
     """
-    found = points(now.complete, now.objectives)
+    shown = points(now.complete, now.objectives)
     names = list(now.objectives)
     figure = new_figure(title, height=6)
     if len(names) == 1:
         axes = figure.subplots()
-        _draw_values(axes, now, found)
+        _draw_values(axes, now, shown)
         handles: Sequence[Artist] = axes.get_legend_handles_labels()[0]
     else:
         panels = figure.subplots(1, len(names) - 1, squeeze=False)[0]
         for place, panel in enumerate(panels, 1):
-            _draw_pair(panel, now, found, place)
-        handles = _handles(found)
+            _draw_pair(panel, now, shown, place)
+        handles = _handles(shown)
     figure.legend(handles=handles, frameon=False, loc="outside lower center", ncols=4)
     return save(figure, path)
 
 
-def _draw_pair(axes: Axes, now: Standing, found: Points, x: int) -> None:
+def _draw_pair(axes: Axes, now: Standing, shown: Points, x: int) -> None:
     names = list(now.objectives)
-    (along, left_out_x), (up, left_out_y) = extent(found, x), extent(found, 0)
+    (along, left_out_x), (up, left_out_y) = extent(shown, x), extent(shown, 0)
     outside = max(left_out_x, left_out_y)
     beyond = f"; farther out: {outside}" if outside else ""
-    describe(axes, f"{len(found.best)} of {len(found.all)} trials on the front{beyond}", "", "")
+    describe(axes, f"{len(shown.best)} of {len(shown.all)} trials on the front{beyond}", "", "")
     axes.set_xlabel(_label(now, names[x]))
     axes.set_ylabel(_label(now, names[0]))
     axes.xaxis.set_major_locator(AutoLocator())
     if len(names) == 2:
-        line = stairs(found.best, now.objectives, x, 0)
+        line = stairs(shown.best, now.objectives, x, 0)
         axes.plot([p[0] for p in line], [p[1] for p in line], color=BLUE, linewidth=1.2, alpha=0.6)
     layers: list[tuple[list[FrozenTrial], dict[str, Any]]] = [
-        (found.beaten, {"color": GREY, "marker": "o", "markersize": 5}),
-        (found.infeasible, {"color": GREY, "marker": "x", "markersize": 6}),
-        (found.best, {"color": BLUE, "marker": "o", "markersize": 7}),
-        ([found.knee] if found.knee else [], {"color": VERMILLION, "marker": "D", "markersize": 9}),
+        (shown.beaten, {"color": GREY, "marker": "o", "markersize": 5}),
+        (shown.infeasible, {"color": GREY, "marker": "x", "markersize": 6}),
+        (shown.best, {"color": BLUE, "marker": "o", "markersize": 7}),
+        ([shown.knee] if shown.knee else [], {"color": VERMILLION, "marker": "D", "markersize": 9}),
     ]
     for trials, style in layers:
         xs, ys = [t.values[x] for t in trials], [t.values[0] for t in trials]
         axes.plot(xs, ys, linestyle="none", **style)
     axes.set(xlim=along, ylim=up)
-    ends = {found.best[0].number, found.best[-1].number} if found.best else set()
-    for trial in found.best:
-        if len(found.best) <= _NAMED or trial is found.knee or trial.number in ends:
+    ends = {shown.best[0].number, shown.best[-1].number} if shown.best else set()
+    for trial in shown.best:
+        if len(shown.best) <= _NAMED or trial is shown.knee or trial.number in ends:
             axes.annotate(
                 ranks_of(trial),
                 (trial.values[x], trial.values[0]),
@@ -83,14 +83,14 @@ def _draw_pair(axes: Axes, now: Standing, found: Points, x: int) -> None:
             )
 
 
-def _draw_values(axes: Axes, now: Standing, found: Points) -> None:
+def _draw_values(axes: Axes, now: Standing, shown: Points) -> None:
     (name,) = now.objectives
-    describe(axes, f"{len(found.all)} trials", "trial", _label(now, name))
+    describe(axes, f"{len(shown.all)} trials", "trial", _label(now, name))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     layers: list[tuple[list[FrozenTrial], str, dict[str, Any]]] = [
-        (found.beaten, "trial", {"color": GREY, "marker": "o"}),
-        (found.infeasible, "breaks a constraint", {"color": GREY, "marker": "x"}),
-        (found.best, "best", {"color": VERMILLION, "marker": "D"}),
+        (shown.beaten, "trial", {"color": GREY, "marker": "o"}),
+        (shown.infeasible, "breaks a constraint", {"color": GREY, "marker": "x"}),
+        (shown.best, "best", {"color": VERMILLION, "marker": "D"}),
     ]
     for trials, label, style in layers:
         if trials:
@@ -102,7 +102,7 @@ def _draw_values(axes: Axes, now: Standing, found: Points) -> None:
     xs = [max(ended[:count]) for count, _ in curve]
     line: dict[str, Any] = {"color": BLUE, "linewidth": 1.5, "drawstyle": "steps-post"}
     axes.plot(xs, [value for _, value in curve], label="best so far", **line)
-    for trial in found.best:
+    for trial in shown.best:
         place: dict[str, Any] = {"xytext": (8, 4), "textcoords": "offset points", "fontsize": 8}
         axes.annotate(ranks_of(trial), (trial.number, trial.values[0]), **place)
 
@@ -111,15 +111,15 @@ def _label(now: Standing, name: str) -> str:
     return f"{of(name).label}  ({arrow(now.objectives[name])} better)"
 
 
-def _handles(found: Points) -> list[Line2D]:
+def _handles(shown: Points) -> list[Line2D]:
     def marker(label: str, colour: str, shape: str) -> Line2D:
         return Line2D([], [], color=colour, marker=shape, linestyle="none", label=label)
 
     handles = [marker("front", BLUE, "o")]
-    if found.knee:
-        handles.append(marker(f"knee: trial {found.knee.number}", VERMILLION, "D"))
-    if found.beaten:
+    if shown.knee:
+        handles.append(marker(f"knee: trial {shown.knee.number}", VERMILLION, "D"))
+    if shown.beaten:
         handles.append(marker("beaten", GREY, "o"))
-    if found.infeasible:
+    if shown.infeasible:
         handles.append(marker("breaks a constraint", GREY, "x"))
     return handles

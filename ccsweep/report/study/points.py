@@ -55,28 +55,28 @@ def stairs(best: Sequence[FrozenTrial], objectives: Objectives, x: int, y: int) 
         x: which objective lies along the x axis.
         y: which one along the y axis.
     """
-    found = sorted((trial.values[x], trial.values[y]) for trial in best)
+    ordered = sorted((trial.values[x], trial.values[y]) for trial in best)
     minimised = list(objectives.values())[x] == "minimize"
     corners: list[tuple[float, float]] = []
-    for here, after in pairwise(found):
+    for here, after in pairwise(ordered):
         corners += [here, (after[0], here[1]) if minimised else (here[0], after[1])]
-    return [*corners, *found[-1:]]
+    return [*corners, *ordered[-1:]]
 
 
-def extent(found: Points, place: int) -> tuple[tuple[float, float] | None, int]:
+def extent(shown: Points, place: int) -> tuple[tuple[float, float] | None, int]:
     """The range of an axis, None for no points, and how many trials lie outside it.
 
     One trial that learned nothing must not press the front into a corner.
 
     Args:
-        found: the trials.
+        shown: the trials.
         place: of the objective among the values.
     """
-    values = [trial.values[place] for trial in found.all]
+    values = [trial.values[place] for trial in shown.all]
     if not values:
         return None, 0
     low, high, outside = min(values), max(values), 0
-    good = [trial.values[place] for trial in found.best]
+    good = [trial.values[place] for trial in shown.best]
     if good and (reach := FAR * (max(good) - min(good))) > 0:
         near = [value for value in values if min(good) - reach <= value <= max(good) + reach]
         if len(values) - len(near) <= FEW * len(values):

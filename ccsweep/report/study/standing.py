@@ -102,7 +102,7 @@ def counts(now: Standing) -> str:
         "retried": now.retried,
         "stopped": now.stopped,
     }
-    others = [f"{len(found)} {word}" for word, found in words.items() if found]
+    others = [f"{len(those)} {word}" for word, those in words.items() if those]
     return ", ".join([f"{now.done}{target} trials done", *others])
 
 
@@ -167,7 +167,7 @@ def shortened(settings: str) -> str:
     >>> shortened("training.l1=2.1544346900318823e-05 ranks=50-35-25")
     'training.l1=2.154e-05 ranks=50-35-25'
     """
-    return _LONG.sub(lambda found: f"{float(found[0]):.4g}", settings)
+    return _LONG.sub(lambda number: f"{float(number[0]):.4g}", settings)
 
 
 def cause_of(trial: FrozenTrial) -> str:
