@@ -92,7 +92,7 @@ def knee(front: Sequence[FrozenTrial], objectives: Objectives) -> FrozenTrial:
     extremes = scaled[scaled.argmin(axis=0)]
     normal = np.ones(scaled.shape[1])
     _, singular, axes = np.linalg.svd(extremes[1:] - extremes[0])
-    if len(singular) == scaled.shape[1] - 1 and (singular > _STRAIGHT).all():
+    if (singular > _STRAIGHT).all():
         normal = axes[-1] * (1 if axes[-1].sum() >= 0 else -1)
     distance = (extremes[0] - scaled) @ normal / np.linalg.norm(normal)
     if distance.max() <= _STRAIGHT:

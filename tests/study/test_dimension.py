@@ -112,6 +112,7 @@ def test_more_distributions(text: str, distribution: object, parser: OverridesPa
         ("estimator", "glob(none*)", f"no value at all; {SWEEPS}"),
         ("x", "tag(linear,interval(0,1))", "tag linear means nothing here; expected tag(log,...)"),
         ("x", "tag(log,b,a,interval(1,2))", "tag a means nothing here; expected tag(log,...)"),
+        ("x", "tag(zig,log,interval(1,2))", "tag zig means nothing here; expected tag(log,...)"),
         ("x", "tag(log,choice(1,2))", "tag(log,...) is for numbers; expected an interval or a range in it"),
     ],
 )
@@ -225,6 +226,7 @@ def test_how_many_values_and_which_show_what_is_allowed(
     dimension = read_dimension("x", text, None, parser)
     assert dimension.samples() == samples
     assert dimension.count() == count
+    assert type(dimension.count()) is type(count)
     if count is not None:
         assert len(dimension.values()) == len(set(dimension.values())) == count
 
@@ -291,6 +293,12 @@ def test_what_is_no_condition(text: str, complaint: str) -> None:
     with pytest.raises(UserError) as caught:
         read_condition("estimator", text, {"ranks", "seed"})
     assert str(caught.value) == f"sweep.conditions: estimator: {complaint}"
+
+
+@pytest.mark.parametrize("text", ["interval(0,1)", "range(0,3)", "a,b"])
+def test_a_dimension_keeps_its_condition(text: str, parser: OverridesParser) -> None:
+    condition = Condition("ranks", ("control",), True)
+    assert read_dimension("x", text, condition, parser).condition == condition
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Fronts that can be checked by eye, and properties that hold for all of them."""
 
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import optuna
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -75,6 +77,51 @@ def test_the_knee_of_three_objectives() -> None:
     assert front.knee(best, objectives).number == 3
 
 
+Point = tuple[Fraction, ...]
+
+
+def least(values: Sequence[tuple[int, ...]]) -> tuple[list[Point], list[FrozenTrial]]:
+    """The front of values that are all minimised: scaled to 0 to 1, and as trials."""
+    best = front.pareto(made(*values), dict.fromkeys("abc"[: len(values[0])], "minimize"))
+    columns = list(zip(*(trial.values for trial in best), strict=True))
+    scaled = []
+    for trial in best:
+        place = zip(trial.values, columns, strict=True)
+        scaled.append(tuple(Fraction(v - min(c)) / Fraction((max(c) - min(c)) or 1) for v, c in place))
+    return scaled, best
+
+
+def normal_of(a: Point, b: Point, c: Point) -> Point:
+    """Of the plane through three points, by the cross product; that of equal sums where they span none."""
+    u, v = [[q - p for p, q in zip(a, other, strict=True)] for other in (b, c)]
+    cross = (u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0])
+    if not any(cross):
+        return (Fraction(1),) * 3
+    return cross if sum(cross) >= 0 else tuple(-n for n in cross)
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 9)), min_size=1, max_size=12))
+def test_the_knee_of_two_is_where_the_scaled_sum_is_least(values: list[tuple[int, int]]) -> None:
+    """Both extremes lie on x + y = 1, and the ideal point is 0, 0."""
+    scaled, best = least(values)
+    sums = [sum(point) for point in scaled]
+    assert front.knee(best, dict.fromkeys("ab", "minimize")) is best[sums.index(min(sums))]
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 9)] * 3), min_size=3, max_size=12))
+def test_the_knee_of_three_is_farthest_below_the_plane_of_the_extremes(
+    values: list[tuple[int, int, int]],
+) -> None:
+    scaled, best = least(values)
+    extremes = [min(scaled, key=lambda point: point[i]) for i in range(3)]
+    normal = normal_of(*extremes)
+    assume(sum(normal) != 0)  # which side the ideal is on, nobody can say
+    below = [sum(n * (e - x) for n, e, x in zip(normal, extremes[0], point, strict=True)) for point in scaled]
+    if max(below) <= 0:
+        below = [-sum(point) for point in scaled]
+    assert front.knee(best, dict.fromkeys("abc", "minimize")) is best[below.index(max(below))]
+
+
 def test_the_hypervolume_by_hand_never_falls(trials: list[FrozenTrial]) -> None:
     assert front.reference(trials, OBJECTIVES) == [5.0, 1.0]
     curve = front.hypervolume(trials, OBJECTIVES)
@@ -96,6 +143,72 @@ def test_best_so_far_goes_by_the_end_of_trials_not_their_numbers(tmp_path: Path)
         "validation_error": [(1, 2.0), (2, 1.0), (3, 1.0)],
         "measured_speedup_batch1": [(1, 2.0), (2, 2.0), (3, 2.0)],
     }
+
+
+def test_who_breaks_a_constraint_comes_to_nothing_and_is_counted(tmp_path: Path) -> None:
+    study = studies.create(tmp_path / "s")
+    studies.add(study, TrialState.COMPLETE, (1.0, 9.0), at=0, false_off=0.9)
+    studies.add(study, TrialState.COMPLETE, (3.0, 2.0), at=1, false_off=0.2)  # just keeps it
+    studies.add(study, TrialState.COMPLETE, (2.0, 2.0), at=2)
+    studies.add(study, TrialState.COMPLETE, (4.0, 1.0), at=3, false_off=0.9)
+    trials = study.get_trials()
+    assert [t.number for t in trials if front.is_feasible(t)] == [1, 2]
+    assert front.hypervolume(trials, OBJECTIVES) == [(1, 0.0), (2, 1.0), (3, 2.0), (4, 2.0)]
+    assert front.best_so_far(trials, OBJECTIVES)["validation_error"] == [(2, 3.0), (3, 2.0), (4, 2.0)]
+    assert front.reference([], OBJECTIVES) == []
+
+
+def test_a_best_that_was_not_the_first_stays(tmp_path: Path) -> None:
+    study = studies.create(tmp_path / "s")
+    for at, (error, off) in enumerate([(3.0, 0.1), (2.0, 0.1), (1.0, 0.1), (0.5, 0.9)]):
+        studies.add(study, TrialState.COMPLETE, (error, 1.0), at=at, false_off=off)
+    curve = front.best_so_far(study.get_trials(), OBJECTIVES)["validation_error"]
+    assert curve == [(1, 3.0), (2, 2.0), (3, 1.0), (4, 1.0)]
+
+
+def test_a_number_of_a_trial(trials: list[FrozenTrial]) -> None:
+    assert front.value_of(trials[4], "validation_error", OBJECTIVES) == 1.4
+    assert front.value_of(trials[4], "measured_speedup_batch1", OBJECTIVES) == 1.2
+    assert front.value_of(trials[18], "validation_error", OBJECTIVES) is None  # it runs
+    assert front.value_of(trials[4], "seed", OBJECTIVES) == 0.0
+    assert front.value_of(trials[4], "data", OBJECTIVES) is None
+    assert front.value_of(trials[4], "none", OBJECTIVES) is None
+
+
+def test_a_pick_among_equals_goes_by_the_other_objectives() -> None:
+    objectives = {"a": "minimize", "b": "maximize", "c": "minimize"}
+    trials = made((2.0, 5.0, 1.0), (1.0, 5.0, 3.0), (1.0, 5.0, 2.0), (0.0, 4.0, 0.0))
+    assert front.pick(trials, "c<=9", objectives).number == 2
+    assert front.pick(trials, "a<=0", objectives).number == 3  # a figure of 0 is a figure
+    with pytest.raises(UserError) as caught:
+        front.pick(trials, "a>=4", objectives)
+    assert str(caught.value) == "pick=a>=4: no trial keeps it; the nearest is trial 0 with 2"
+    with pytest.raises(UserError) as caught:
+        front.pick(trials, "c<-0.4", objectives)
+    assert str(caught.value) == "pick=c<-0.4: no trial keeps it; the nearest is trial 3 with 0"
+
+
+def test_a_pick_by_the_one_objective_there_is() -> None:
+    assert front.pick(made((2.0,), (1.0,), (3.0,)), "a<=2.5", {"a": "minimize"}).number == 1
+    with pytest.raises(UserError) as caught:
+        front.pick(made((2.0,)), "zzz<=1", {"a": "minimize"})
+    assert str(caught.value) == "pick=zzz<=1: zzz is no number of these trials; expected one of a"
+
+
+def test_names_that_a_pick_may_use(tmp_path: Path) -> None:
+    study = studies.create(tmp_path / "s")
+    studies.add(study, TrialState.COMPLETE, (1.0, 2.0))
+    with pytest.raises(UserError) as caught:
+        front.pick(study.get_trials(), "zzz<=1", OBJECTIVES)
+    known = "validation_error, measured_speedup_batch1, density, false_off, seed"  # data is text
+    assert str(caught.value) == f"pick=zzz<=1: zzz is no number of these trials; expected one of {known}"
+
+
+def test_a_trial_whose_twin_is_not_among_them(trials: list[FrozenTrial]) -> None:
+    assert front.pick(trials[12:], "trial:12", OBJECTIVES).number == 12
+    with pytest.raises(UserError) as caught:
+        front.pick([], "trial:0", OBJECTIVES)
+    assert str(caught.value) == "pick=trial:0: no such trial; the study has none yet"
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,7 @@ def test_a_point_without_what_its_conditions_leave_out(parser: OverridesParser) 
     assert space.active(whole | {"estimator": "whitened"}) == {"ranks": "16-12", "estimator": "whitened"}
     assert space.active(whole | {"ranks": "control"}) == {"ranks": "control"}
     assert space.active({"estimator": "svd"}) == {}  # whose ranks are not known
+    assert Space(CONDITIONAL, {}, {}, parser).active({"ranks": "control"}) == {"ranks": "control"}
     assert space.overrides({"ranks": "control", "estimator.threshold": 1}) == [
         "estimator.threshold=1",
         "ranks=control",

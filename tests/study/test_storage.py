@@ -102,6 +102,38 @@ def test_a_storage_without_that_study(folder: StudyFolder, tmp_path: Path) -> No
     assert said(caught) == f"sweep.name=digits: {shown} holds no study of that name"
 
 
+def test_a_database_without_any_study(folder: StudyFolder, url: str) -> None:
+    with pytest.raises(UserError) as caught:
+        open_study(folder, url)
+    assert said(caught) == f"sweep.name=digits: {url} holds no study of that name"
+
+
+def test_a_lock_that_a_killed_process_left_is_broken_after_ten_seconds(folder: StudyFolder) -> None:
+    opened = connect(folder, None)
+    assert isinstance(opened, JournalStorage)
+    lock = opened._backend._lock  # type: ignore[attr-defined]
+    assert (lock._lock_file, lock.grace_period) == (f"{folder.journal}.lock", 10)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            RuntimeError("\n no room for sqlite:///x?password=s3cret \nand more lines"),
+            "no room for sqlite:///x?password=*** ",
+        ),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("without a number"), "without a number"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_a_reason_is_one_line(error: BaseException, reason: str) -> None:
+    assert storage._reason(error) == reason
+    outer = StorageInternalError("An exception is raised during the commit.")
+    outer.__cause__ = error
+    assert storage._reason(outer) == reason
+
+
 def test_a_journal_that_cannot_be_read_or_written(folder: StudyFolder, tmp_path: Path) -> None:
     folder.journal.write_text("no JSON\n\n")
     with pytest.raises(UserError) as caught:
