@@ -15,7 +15,7 @@ from ccsweep.study.notes import notes
 from ccsweep.study.trials import last_attempts, params_of, sort
 from ccsweep.sweep.plan import Plan
 from ccsweep.tracking import resolve_uri
-from ccsweep.tracking.find import history, store_of
+from ccsweep.tracking.find import history, run_id_of, store_of
 from ccsweep.tracking.outcome import describe
 
 if TYPE_CHECKING:
@@ -91,9 +91,9 @@ def _entry(plan: Plan, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> Ent
 
 def _draw(plan: Plan, entries: Sequence[Entry], table: Sequence[Row]) -> list[Path]:
     """Draw ``rows.png``, if there are two rows that were trained and can be compared."""
-    if (uri := store_of(plan.folder.path)) is None:  # nothing was tracked
+    if run_id_of(plan.folder.path) is None:  # nothing was tracked
         return []
-    uri = uri or resolve_uri(plan.uri)
+    uri = store_of(plan.folder.path) or resolve_uri(plan.uri)
     name = VALIDATION_ERROR.metric
     curves: dict[str, list[Curve]] = {}
     tests: dict[str, list[float]] = {}
