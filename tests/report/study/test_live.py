@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from rich.cells import cell_len
 from rich.console import Console
 
-from ccsweep.report.study.live import View, render
+from ccsweep.report.study.live import View, line, render
 from ccsweep.report.study.standing import standing
 from ccsweep.study.notes import study_notes
 from tests.report.study import studies
@@ -38,13 +38,78 @@ def test_the_table_fits_every_terminal(width: int, height: int, study: optuna.St
     assert lines[0].startswith("15 of 20 trials"[: width - 1])
 
 
-def test_the_table_says_what_matters(study: optuna.Study) -> None:
+def test_the_whole_table(study: optuna.Study) -> None:
     now = standing(study.get_trials(), studies.OBJECTIVES, 20, 2, NOW)
-    text = render(now, 120, 40).plain
-    assert "trial 18  30 s  estimator=svd ranks.layers.0=34 training.l1=2.154e-05" in text
-    assert "front: 4 trials; the knee is trial 7" in text
-    assert "failed 1x: worker killed (signal 9)" in text
-    assert "about 1 min 55 s left" in text
+    table = render(now, 120, 40)
+    assert table.plain.splitlines() == [
+        "15 of 20 trials done, 1 running, 2 failed, 1 pruned, 1 reused, 1 retried, 1 stopped",
+        "━" * 60,
+        "52 s a trial, 2.3 a minute with 2 workers, about 1 min 55 s left",
+        "trial 18  30 s  estimator=svd ranks.layers.0=34 training.l1=2.154e-05",
+        "",
+        "front: 4 trials; the knee is trial 7",
+        "trial  validation_error ↓  measured_speedup_batch1 ↑  ranks  run       settings",
+        "    4                1.40                       1.20  24     04ababab  estimator=svd ranks.layers.0=24 training.l1=2.15…",
+        "    1                1.60                       3.00  9      01ababab  estimator=whitened ranks.layers.0=9 training.l1=…",
+        "    7                2.00                       4.20  39     07ababab  estimator=whitened ranks.layers.0=39 training.l1…",
+        "    9                3.00                       4.50  49     09ababab  estimator=whitened ranks.layers.0=49 training.l1…",
+        "failed 1x: validation_error is nan",
+        "failed 1x: worker killed (signal 9)",
+    ]
+    styled = [(str(span.style), table.plain[span.start : span.end]) for span in table.spans]
+    assert ("bright_black", "━" * 15) in styled  # a quarter is missing
+    assert [(style, text.split()[0]) for style, text in styled if "━" not in text] == [
+        ("bold", "15"),
+        ("dim", "52"),
+        ("cyan", "trial"),
+        ("dim", "trial"),
+        ("bold", "7"),  # the knee
+        ("red", "failed"),
+        ("red", "failed"),
+    ]
+
+
+def test_in_little_room_the_front_gives_way(study: optuna.Study) -> None:
+    now = standing(study.get_trials(), studies.OBJECTIVES, 20, 2, NOW)
+    lines = render(now, 80, 12).plain.splitlines()
+    assert len(lines) == 12
+    assert lines[5] == "front: 4 trials, 3 shown; the knee is trial 7"
+    assert [row.split()[0] for row in lines[7:10]] == ["1", "7", "9"]  # around the knee
+    assert render(now, 80, 10).plain.splitlines()[7].split()[0] == "7"
+    assert render(now, 60, 9, running=False).plain.splitlines() == [
+        "15 of 20 trials done, 1 running, 2 failed, 1 pruned, 1 reus…",
+        "━" * 60,
+        "52 s a trial",
+        "trial 18  30 s  estimator=svd ranks.layers.0=34 training.l1…",
+        "failed 1x: validation_error is nan",
+        "failed 1x: worker killed (signal 9)",
+    ]
+
+
+def test_some_of_those_that_run_are_always_shown(tmp_path: Path) -> None:
+    study = studies.create(tmp_path / "s")
+    for at in (0, 470, 480):
+        studies.add(study, TrialState.RUNNING, at=at)
+    now = standing(study.get_trials(), studies.OBJECTIVES, None, 3, NOW)
+    lines = render(now, 80, 40).plain.splitlines()
+    assert lines[:2] == ["0 trials done, 3 running", "no trial has finished yet"]
+    assert [row[:14] for row in lines[2:]] == ["trial 0  8 min", "trial 1   10 s", "trial 2    0 s"]
+    assert len(render(now, 80, 9).plain.splitlines()) == 4
+    assert len(render(now, 80, 3).plain.splitlines()) == 3
+
+
+def test_what_becomes_of_a_trial_in_one_line(study: optuna.Study) -> None:
+    trials = study.get_trials()
+    lines = {t.number: line(t, studies.OBJECTIVES) for t in trials if t.state.is_finished()}
+    assert lines[10].endswith(
+        "  validation_error 1.30  measured_speedup_batch1 5.00  breaks a constraint  1 min"
+    )
+    assert lines[12].endswith(
+        "  validation_error 1.40  measured_speedup_batch1 1.20  as trial 4, not run again"
+    )
+    assert lines[13].endswith("  pruned: beaten by 2 trials at epoch 3  20 s")
+    assert lines[14].endswith("  failed: validation_error is nan  30 s")
+    assert lines[17].endswith("  stopped: stopped  9 s")
 
 
 def test_one_line_for_each_trial_that_ends(tmp_path: Path) -> None:
@@ -87,6 +152,29 @@ def test_a_terminal_is_redrawn_only_when_something_changed(study: optuna.Study) 
         assert output(console) == once
         view.update(study.get_trials(), [], NOW + timedelta(seconds=2))
         assert output(console) != once
+
+
+@pytest.mark.parametrize(("workers", "left"), [([{"id": "w0"}], ", about "), ([], "")])
+def test_a_terminal_is_filled_but_for_its_last_line(
+    workers: list[dict[str, str]], left: str, study: optuna.Study
+) -> None:
+    console = Console(file=io.StringIO(), width=80, height=12, force_terminal=True, color_system=None)
+    with View(study_notes(study).definition.aims, 20, console) as view:
+        view.update(study.get_trials(), workers, NOW.timestamp())
+        lines = [text.rstrip() for text in output(console).splitlines()]
+    assert len(lines) == 11
+    assert lines[-1].endswith("failed 1x: worker killed (signal 9)")
+    assert (", about " in lines[2]) == bool(left)
+
+
+def test_settings_with_brackets_are_no_markup(tmp_path: Path) -> None:
+    study, console = studies.create(tmp_path / "s"), plain()
+    with View(study_notes(study).definition.aims, 20, console) as view:
+        studies.add(
+            study, TrialState.FAIL, at=1e9, overrides=["ranks.layers=[bold]"], cause="[red]x[/]", params={}
+        )
+        view.update(study.get_trials(), [])
+    assert output(console).startswith("trial 0  ranks.layers=[bold]  failed: [red]x[/]  1 min")
 
 
 def test_a_grid_has_a_best_instead_of_a_front(tmp_path: Path) -> None:
