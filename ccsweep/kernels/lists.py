@@ -78,3 +78,47 @@ def spread(samples, inputs, lists, x):
     for s in range(samples):
         for p in range(counts[s]):
             x[s, indices[s, p]] = values[s, p]
+
+
+STEP = 8
+"""What each index costs beside its samples, in units of what one of them does: sharing goes by both."""
+
+
+@jit
+def _border(starts, share, shares):
+    """The first index of a share, all of them costing the same."""
+    features = starts.size - 1
+    wanted = (starts[features] + STEP * features) * share // shares
+    low, high = 0, features
+    while low < high:
+        middle = (low + high) // 2
+        if starts[middle] + STEP * middle < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@jit
+def turn(lists, first, last, starts, samples, values, share=0, shares=1):
+    """Turns the lists of some samples round: for each index those that have it, ascending, and their values.
+
+    Index i has ``samples[starts[i] : starts[i + 1]]``. Filled in for a share of the indices alone: ``low``
+    to ``high``, which it returns.
+    """
+    listed, listed_values, counts = lists
+    starts[:] = 0
+    for s in range(first, last):
+        for p in range(counts[s]):
+            starts[listed[s, p] + 1] += 1
+    for i in range(starts.size - 1):
+        starts[i + 1] += starts[i]
+    low, high = _border(starts, share, shares), _border(starts, share + 1, shares)
+    place = starts.copy()
+    for s in range(first, last):
+        for p in range(counts[s]):
+            i = listed[s, p]
+            if low <= i < high:
+                samples[place[i]], values[place[i]] = s, listed_values[s, p]
+                place[i] += 1
+    return low, high

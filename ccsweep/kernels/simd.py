@@ -21,7 +21,7 @@ FUSES = "fmaf" not in assembly(FMA, FLOATS, FLOATS, FLOATS, FLOATS)
 COMPRESSES = "vcompressps" in assembly(f"{COMPRESS}f32", FLOATS, FLOATS, MASK, FLOATS)
 
 
-def _at(context, builder, kind, array, start):
+def element(context, builder, kind, array, start):
     """The address of ``array[start]``."""
     return builder.gep(context.make_array(kind)(context, builder, array).data, [start])
 
@@ -30,7 +30,8 @@ def _floats(builder, address):
     return builder.inttoptr(address, F32.as_pointer())
 
 
-def _load(builder, address, kind):
+def load(builder, address, kind):
+    """What stands at an address."""
     value = builder.load(builder.bitcast(address, kind.as_pointer()))
     value.align = 4
     return value
@@ -40,7 +41,8 @@ def _store(builder, value, address):
     builder.store(value, builder.bitcast(address, value.type.as_pointer())).align = 4
 
 
-def _splat(builder, scalar):
+def splat(builder, scalar):
+    """A vector of so many times the scalar."""
     undefined = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(INTS, [0] * LANES))
@@ -73,19 +75,19 @@ def fused_add(vectors: int):
         def codegen(context, builder, signature, arguments):
             kinds = signature.args
             zero = I64(0)
-            index = _at(context, builder, kinds[0], arguments[0], zero)
-            value = _at(context, builder, kinds[1], arguments[1], zero)
+            index = element(context, builder, kinds[0], arguments[0], zero)
+            value = element(context, builder, kinds[1], arguments[1], zero)
             first, bias = (_floats(builder, arguments[k]) for k in (3, 5))
-            target = _at(context, builder, kinds[6], arguments[6], arguments[7])
+            target = element(context, builder, kinds[6], arguments[6], arguments[7])
             held = [cgutils.alloca_once(builder, FLOATS) for _ in range(vectors)]
             for k, hold in enumerate(held):
-                builder.store(_load(builder, builder.gep(bias, [I64(LANES * k)]), FLOATS), hold)
+                builder.store(load(builder, builder.gep(bias, [I64(LANES * k)]), FLOATS), hold)
             with cgutils.for_range(builder, arguments[2]) as loop:
                 i = builder.zext(builder.load(builder.gep(index, [loop.index])), I64)
-                x = _splat(builder, builder.load(builder.gep(value, [loop.index])))
+                x = splat(builder, builder.load(builder.gep(value, [loop.index])))
                 row = builder.gep(first, [builder.mul(i, arguments[4])])
                 for k, hold in enumerate(held):
-                    w = _load(builder, builder.gep(row, [I64(LANES * k)]), FLOATS)
+                    w = load(builder, builder.gep(row, [I64(LANES * k)]), FLOATS)
                     builder.store(_call(builder, FMA, FLOATS, x, w, builder.load(hold)), hold)
             for k, hold in enumerate(held):
                 _store(builder, builder.load(hold), builder.gep(target, [I64(LANES * k)]))
@@ -118,24 +120,24 @@ def fused_dots(typing, x, chunks, count, a, b, c, d, sums, at):
     def codegen(context, builder, signature, arguments):
         kinds = signature.args
         zero = I64(0)
-        inputs = _at(context, builder, kinds[0], arguments[0], zero)
-        chunk = _at(context, builder, kinds[1], arguments[1], zero)
+        inputs = element(context, builder, kinds[0], arguments[0], zero)
+        chunk = element(context, builder, kinds[1], arguments[1], zero)
         starts = [_floats(builder, arguments[k]) for k in (3, 4, 5, 6)]
         held = [cgutils.alloca_once(builder, FLOATS) for _ in starts]
         for hold in held:
             builder.store(ir.Constant(FLOATS, [0.0] * LANES), hold)
         with cgutils.for_range(builder, arguments[2]) as loop:
             j = builder.zext(builder.load(builder.gep(chunk, [loop.index])), I64)
-            v = _load(builder, builder.gep(inputs, [j]), FLOATS)
+            v = load(builder, builder.gep(inputs, [j]), FLOATS)
             for start, hold in zip(starts, held, strict=True):
-                w = _load(builder, builder.gep(start, [j]), FLOATS)
+                w = load(builder, builder.gep(start, [j]), FLOATS)
                 builder.store(_call(builder, FMA, FLOATS, v, w, builder.load(hold)), hold)
         for k, hold in enumerate(held):
             vector = builder.load(hold)
             total = _call(builder, "llvm.vector.reduce.fadd.v16f32", F32, ir.Constant(F32, 0.0), vector)
             total.fastmath.add("reassoc")
             builder.store(
-                total, _at(context, builder, kinds[7], arguments[7], builder.add(arguments[8], I64(k)))
+                total, element(context, builder, kinds[7], arguments[7], builder.add(arguments[8], I64(k)))
             )
         return context.get_dummy_value()
 
@@ -154,6 +156,15 @@ def plain_dots(x, chunks, count, a, b, c, d, sums, at):
         sums[at + k] = total
 
 
+def pack(context, builder, kinds, arguments, mask, pairs):
+    """Writes the pairs that a mask leaves to the list that the arguments name; returns how many."""
+    for k, vector, name in ((3, pairs[0], "i32"), (4, pairs[1], "f32")):
+        undefined = ir.Constant(vector.type, ir.Undefined)
+        packed = _call(builder, COMPRESS + name, vector.type, vector, mask, undefined)
+        _store(builder, packed, element(context, builder, kinds[k], arguments[k], arguments[5]))
+    return builder.zext(builder.ctpop(builder.bitcast(mask, ir.IntType(LANES))), I64)
+
+
 def compress(comparison: str):
     """Writes those of 16 (index, value) pairs whose value compares so with 0, or is NaN, to a list.
 
@@ -163,15 +174,10 @@ def compress(comparison: str):
     def keep(typing, from_indices, from_values, start, indices, values, at):
         def codegen(context, builder, signature, arguments):
             kinds = signature.args
-            i = _load(builder, _at(context, builder, kinds[0], arguments[0], arguments[2]), INTS)
-            v = _load(builder, _at(context, builder, kinds[1], arguments[1], arguments[2]), FLOATS)
+            i = load(builder, element(context, builder, kinds[0], arguments[0], arguments[2]), INTS)
+            v = load(builder, element(context, builder, kinds[1], arguments[1], arguments[2]), FLOATS)
             mask = builder.fcmp_unordered(comparison, v, ir.Constant(FLOATS, [0.0] * LANES))
-            for k, vector, name in ((3, i, "i32"), (4, v, "f32")):
-                undefined = ir.Constant(vector.type, ir.Undefined)
-                packed = _call(builder, COMPRESS + name, vector.type, vector, mask, undefined)
-                _store(builder, packed, _at(context, builder, kinds[k], arguments[k], arguments[5]))
-            bits = builder.bitcast(mask, ir.IntType(LANES))
-            return builder.zext(builder.ctpop(bits), I64)
+            return pack(context, builder, kinds, arguments, mask, (i, v))
 
         size = types.intp
         return size(from_indices, from_values, size, indices, values, size), codegen
@@ -194,7 +200,74 @@ def plain_keep(positive: bool):
     return keep
 
 
+def fused_add_and_dot(vectors: int):
+    """``sums[at : at + 16 * vectors] = values @ rows[indices]``; each of these rows times ``weights`` is
+    added to ``dots``, which goes along with the indices.
+
+    ``rows``, ``stride`` floats apart, and ``weights`` are addresses. A row is loaded once for both.
+    """
+
+    def both(typing, indices, values, count, rows, stride, weights, sums, at, dots):
+        size = types.intp
+
+        def codegen(context, builder, signature, arguments):
+            kinds = signature.args
+            zero = I64(0)
+            index, value = (element(context, builder, kinds[k], arguments[k], zero) for k in (0, 1))
+            dot = element(context, builder, kinds[8], arguments[8], zero)
+            first, weight = (_floats(builder, arguments[k]) for k in (3, 5))
+            target = element(context, builder, kinds[6], arguments[6], arguments[7])
+            nothing = ir.Constant(FLOATS, [0.0] * LANES)
+            places = [I64(LANES * k) for k in range(vectors)]
+            held = [cgutils.alloca_once(builder, FLOATS) for _ in places]
+            for hold in held:
+                builder.store(nothing, hold)
+            weight = [load(builder, builder.gep(weight, [place]), FLOATS) for place in places]
+            with cgutils.for_range(builder, arguments[2]) as loop:
+                i = builder.zext(builder.load(builder.gep(index, [loop.index])), I64)
+                x = splat(builder, builder.load(builder.gep(value, [loop.index])))
+                row = builder.gep(first, [builder.mul(i, arguments[4])])
+                total = [nothing, nothing]  # two chains of additions, which go side by side
+                for k, hold in enumerate(held):
+                    v = load(builder, builder.gep(row, [places[k]]), FLOATS)
+                    builder.store(_call(builder, FMA, FLOATS, x, v, builder.load(hold)), hold)
+                    total[k % 2] = _call(builder, FMA, FLOATS, v, weight[k], total[k % 2])
+                here = builder.gep(dot, [loop.index])
+                start = builder.load(here)
+                whole = builder.fadd(*total)
+                summed = _call(builder, "llvm.vector.reduce.fadd.v16f32", F32, start, whole)
+                summed.fastmath.add("reassoc")
+                builder.store(summed, here)
+            for place, hold in zip(places, held, strict=True):
+                _store(builder, builder.load(hold), builder.gep(target, [place]))
+            return context.get_dummy_value()
+
+        return types.void(indices, values, size, size, size, size, sums, size, dots), codegen
+
+    return intrinsic(both)
+
+
+def plain_add_and_dot(vectors: int):
+    """The twin of :func:`fused_add_and_dot`."""
+
+    @jit
+    def both(indices, values, count, rows, stride, weights, sums, at, dots):
+        sums[at : at + LANES * vectors] = 0
+        for i in range(count):
+            x, row, total = values[i], rows + 4 * stride * indices[i], np.float32(0)
+            for k in range(LANES * vectors):
+                v = float_at(row, k)
+                sums[at + k] += x * v
+                total += v * float_at(weights, k)
+            dots[i] += total
+
+    return both
+
+
 add_8, add_4, add_2, add_1 = (fused_add(k) if FUSES else plain_add(k) for k in (8, 4, 2, 1))
 four_dots = fused_dots if FUSES else plain_dots
 keep_nonzero = compress("!=") if COMPRESSES else plain_keep(positive=False)
 keep_positive = compress(">") if COMPRESSES else plain_keep(positive=True)
+add_and_dot_8, add_and_dot_4, add_and_dot_2, add_and_dot_1 = (
+    fused_add_and_dot(k) if FUSES else plain_add_and_dot(k) for k in (8, 4, 2, 1)
+)

@@ -5,6 +5,7 @@ import pytest
 
 from ccsweep.kernels import lists
 from ccsweep.kernels.simd import LANES
+from tests.kernels.test_simd import called
 
 NUMBERS = np.arange(400, dtype=np.int32)
 
@@ -74,3 +75,34 @@ def test_chunks():
     assert counts.tolist() == [3, 1, 0]
     assert chunks[0, :3].tolist() == [0, 32, 64]
     assert chunks[1, 0] == 16
+
+
+@pytest.mark.parametrize("shares", [1, 2, 3, 7])
+@pytest.mark.parametrize("density", [0.0, 0.1, 1.0])
+def test_lists_are_turned_round(density, shares):
+    turn = called(lists.turn)
+    generator = np.random.default_rng(0)
+    x = np.where(generator.random((6, 50)) < density, generator.standard_normal((6, 50)), 0).astype(
+        np.float32
+    )
+    made = empty(6, 50)
+    lists.list_inputs(x, NUMBERS, *made)
+    first, last, before = 1, 5, 0
+    for share in range(shares):
+        starts = np.full(51, -1, np.int64)
+        samples, values = np.full(400, -1, np.int32), np.full(400, -1, np.float32)
+        low, high = turn(made, first, last, starts, samples, values, share, shares)
+        assert low == before
+        before = high
+        for i in range(low, high):
+            part = slice(starts[i], starts[i + 1])
+            expected = [s for s in range(first, last) if x[s, i]]
+            assert samples[part].tolist() == expected
+            np.testing.assert_array_equal(values[part], x[expected, i])
+        mine = starts[high] - starts[low]
+        assert (samples >= 0).sum() == mine  # the others' are left alone
+        if shares == 2:
+            assert abs(2 * mine + 2 * lists.STEP * (high - low) - starts[-1] - lists.STEP * 50) <= 2 * (
+                4 + lists.STEP
+            )
+    assert before == 50

@@ -47,6 +47,20 @@ def test_what_is_not_finite_stays_so_in_sums():
         np.testing.assert_array_equal(sums, [np.nan, -np.inf, np.inf, np.nan] + [np.inf] * 12)
 
 
+@pytest.mark.parametrize("vectors", [1, 2, 4, 8])
+@pytest.mark.parametrize("made", [simd.fused_add_and_dot, simd.plain_add_and_dot])
+def test_rows_are_added_and_multiplied(made, vectors):
+    both = called(made(vectors))
+    width, stride = LANES * vectors, LANES * vectors + 5
+    rows, weights = whole(9, stride), whole(width, seed=1)
+    for listed in ([], [4], [8, 0, 3, 3]):
+        index, value = np.array([*listed, 99], np.int32), whole(len(listed) + 1, seed=2)
+        sums, dots = np.full(width + 4, 7, np.float32), np.full(len(listed) + 1, 10, np.float32)
+        both(index, value, len(listed), rows.ctypes.data, stride, weights.ctypes.data, sums, 3, dots)
+        np.testing.assert_array_equal(sums, [7, 7, 7, *(value[:-1] @ rows[listed, :width]), 7])
+        np.testing.assert_array_equal(dots, [*(10 + rows[listed, :width] @ weights), 10])
+
+
 @pytest.mark.parametrize("dots", [simd.fused_dots, simd.plain_dots])
 def test_four_dot_products(dots):
     call = called(dots)

@@ -1,0 +1,239 @@
+"""The forward pass of a training step: what is zero, gated off or dropped is left out.
+
+A level is what lies between two layers: level 0 the inputs, level k the activations of layer k. It is kept
+as lists of (index, value) pairs, ascending, one for each sample, dropout done and 1/keep multiplied in:
+``lists`` is (indices int32, values float32, counts int64), the first two (batch, width + room for a vector).
+
+Every kernel does the samples from ``first`` to ``last``; what it does for one depends on no other.
+``dropout`` is (key of the step, level, limit, 1/keep), see ``kernels.dropout``.
+"""
+
+import numpy as np
+
+from ccsweep.kernels.compiling import jit, kernel
+from ccsweep.kernels.dropout import append_kept, list_kept, sample_key
+from ccsweep.kernels.float32 import add_rows
+from ccsweep.kernels.lists import append_positive, turn, within
+from ccsweep.kernels.memory import TILE
+from ccsweep.kernels.simd import LANES, four_dots
+
+
+@kernel
+def take(x, numbers, dropout, lists, losses, first, last):
+    """Level 0: lists the inputs x, float32 (batch, features), that are not zero and that dropout keeps.
+
+    ``losses`` (batch,) start at 0; at NaN for a sample that is not finite, which gates could hide.
+    """
+    indices, values, counts = lists
+    key, level, limit, scale = dropout
+    rest = np.empty(LANES, np.float32)
+    for s in range(first, last):
+        words = sample_key(key, level, s)
+        counts[s] = list_kept(x[s], rest, numbers, indices[s], values[s], words, limit, scale)
+        losses[s] = 0 * values[s, : counts[s]].sum()
+
+
+@jit
+def _close(new, penalty, losses, delta, first, last):
+    """Ends a level: adds the L1 norm of what it keeps to the losses, and empties its gradient."""
+    _, values, counts = new
+    delta[first:last] = 0
+    for s in range(first, last):
+        losses[s] += penalty * values[s, : counts[s]].sum()
+
+
+@kernel
+def forward(lists, numbers, rows, bias, units, block, dropout, new, penalty, losses, delta, first, last):
+    """A layer without a gate: each active input adds its row of weights.
+
+    Args:
+        rows: the weights, float32 (inputs, units in whole vectors).
+        bias: float32 (units in whole vectors,).
+        units: how many there really are.
+        block: units that all samples go through together, so that their weights stay in the cache.
+        new: the level that the layer makes.
+        penalty: on the sum of its activations.
+        losses: float64 (batch,), which the penalty is added to.
+        delta: of the new level, (batch, units in whole vectors): set to 0.
+    """
+    indices, values, counts = lists
+    new_indices, new_values, new_counts = new
+    key, level, limit, scale = dropout
+    stride = rows.shape[1]
+    sums = np.empty(block, np.float32)
+    new_counts[first:last] = 0
+    for f in range(0, stride, block):
+        width = min(block, stride - f)
+        weights, biases = rows.ctypes.data + 4 * f, bias.ctypes.data + 4 * f
+        for s in range(first, last):
+            add_rows(indices[s], values[s], counts[s], weights, stride, biases, sums, width)
+            words = sample_key(key, level, s)
+            index, value, c = new_indices[s], new_values[s], new_counts[s]
+            c = append_kept(numbers[f:], sums, width, index, value, c, words, limit, scale)
+            new_counts[s] = within(index, c, units)
+    _close(new, penalty, losses, delta, first, last)
+
+
+@jit
+def project(lists, gate, first, last):
+    """t = x U, (samples, rank in whole vectors), from lists."""
+    indices, values, counts = lists
+    u = gate[0]
+    width = u.shape[1]
+    zeros = np.zeros(width, np.float32)
+    t = np.empty((last - first, width), np.float32)
+    for s in range(first, last):
+        add_rows(
+            indices[s], values[s], counts[s], u.ctypes.data, width, zeros.ctypes.data, t[s - first], width
+        )
+    return t
+
+
+@jit
+def _candidates(lists, numbers, bias, gate, dropout, units, new, first, last):
+    """Lists the units of each sample that neither the estimator nor dropout leaves out, with their scores."""
+    _, v, shift = gate
+    new_indices, new_values, new_counts = new
+    key, level, limit, _ = dropout
+    rank, stride = v.shape
+    t = project(lists, gate, first, last)
+    scores, shifted = np.empty(TILE, np.float32), bias + shift
+    new_counts[first:last] = 0
+    for f in range(0, stride, TILE):
+        width = min(TILE, stride - f)
+        part, biases = v.ctypes.data + 4 * f, shifted.ctypes.data + 4 * f
+        for s in range(first, last):
+            add_rows(numbers, t[s - first], rank, part, stride, biases, scores, width)
+            words = sample_key(key, level, s)
+            index, value, c = new_indices[s], new_values[s], new_counts[s]
+            c = append_kept(numbers[f:], scores, width, index, value, c, words, limit, np.float32(1))
+            new_counts[s] = within(index, c, units)
+
+
+@kernel
+def forward_gated(
+    lists, numbers, x, rows, bias, gate, dropout, new, room, penalty, losses, delta, first, last
+):
+    """A layer with a gate: only units that its estimator and dropout leave on are computed.
+
+    Each is a dot product with its row of weights, which serves all its samples while it is in the cache.
+
+    Args:
+        x: float32 (batch, inputs in whole vectors): the level as rows, filled here.
+        rows: the weights, float32 (units, inputs in whole vectors).
+        gate: U (inputs, rank in whole vectors), V (rank, units in whole vectors), and the shift, -inf
+            where vectors are filled up.
+        room: samples int32 and values float32, (batch * units,) or more; overwritten.
+        bias, new, penalty, losses, delta: as in :func:`forward`.
+    """
+    indices, values, counts = lists
+    new_indices, new_values, new_counts = new
+    units, stride = rows.shape
+    x[first:last] = 0
+    for s in range(first, last):
+        for p in range(counts[s]):
+            x[s, indices[s, p]] = values[s, p]
+    _candidates(lists, numbers, bias, gate, dropout, units, new, first, last)
+    starts = np.empty(units + 1, np.int64)
+    samples, unused = room[0][first * units :], room[1][first * units :]
+    turn(new, first, last, starts, samples, unused)
+    new_counts[first:last] = 0
+    chunks = np.arange(0, stride, LANES).astype(np.int32)
+    start, dots = x.ctypes.data, np.empty(4, np.float32)
+    for j in range(units):
+        end = starts[j + 1]
+        for p in range(starts[j], end, 4):
+            # At the end of the list one sample fills up the four: its row is in the cache already.
+            a, b, c, d = (
+                start + 4 * stride * samples[p],
+                start + 4 * stride * samples[min(p + 1, end - 1)],
+                start + 4 * stride * samples[min(p + 2, end - 1)],
+                start + 4 * stride * samples[min(p + 3, end - 1)],
+            )
+            four_dots(rows[j], chunks, chunks.size, a, b, c, d, dots, 0)
+            for q in range(min(4, end - p)):
+                s, z = samples[p + q], dots[q] + bias[j]
+                new_indices[s, new_counts[s]], new_values[s, new_counts[s]] = j, z * dropout[3]
+                new_counts[s] += not z <= 0
+    _close(new, penalty, losses, delta, first, last)
+
+
+@kernel
+def finish(lists, rows, bias, classes, labels, share, delta, losses, wrong, first, last):
+    """The output layer, the cross entropy, and its gradient.
+
+    Args:
+        rows, bias: as in :func:`forward`.
+        classes: units of the layer.
+        labels: int64 (batch,).
+        share: what a sample's loss counts in the batch's: 1/batch.
+        delta: float32 (batch, classes in whole vectors): filled.
+        losses: float64 (batch,), which the cross entropy is added to.
+        wrong: bool (batch,): whether another class than the label's has the largest output.
+    """
+    indices, values, counts = lists
+    stride = rows.shape[1]
+    for s in range(first, last):
+        z = delta[s]
+        add_rows(indices[s], values[s], counts[s], rows.ctypes.data, stride, bias.ctypes.data, z, stride)
+        z[classes:] = 0
+        best = 0
+        for j in range(1, classes):
+            if z[j] > z[best]:
+                best = j
+        label, top, others = labels[s], z[best], np.float32(0)
+        wrong[s] = best != label
+        losses[s] += top - z[label]
+        for j in range(classes):
+            z[j] = np.exp(z[j] - top)
+            if j != label:
+                others += z[j]
+        total = others + z[label]
+        losses[s] += np.log(total)
+        for j in range(classes):
+            z[j] *= share / total
+        z[label] = -others * (
+            share / total
+        )  # z[label] - share would lose all digits where the answer is sure
+
+
+@kernel
+def examine(lists, numbers, rows, bias, gate, units, block, new, counts, first, last):
+    """A hidden layer in use, every unit of it computed, to see what its gate is worth.
+
+    Args:
+        rows, bias, units, block: as in :func:`forward`.
+        gate: as in :func:`forward_gated`; three empty ones where there is none.
+        new: the level that the layer makes, gated.
+        counts: int64 (batch, 3), filled: units computed, positive, positive but gated off.
+    """
+    indices, values, listed = lists
+    new_indices, new_values, new_counts = new
+    _, v, shift = gate
+    gated, rank, stride = shift.size > 0, v.shape[0], rows.shape[1]
+    shifted = bias + shift if gated else bias
+    t = project(lists, gate, first, last)
+    sums, scores = np.empty(block, np.float32), np.full(block, np.inf, np.float32)
+    new_counts[first:last] = 0
+    counts[first:last] = 0
+    for f in range(0, stride, block):
+        width = min(block, stride - f)
+        weights, biases = rows.ctypes.data + 4 * f, bias.ctypes.data + 4 * f
+        part, others = v.ctypes.data + 4 * f, shifted.ctypes.data + 4 * f
+        for s in range(first, last):
+            add_rows(indices[s], values[s], listed[s], weights, stride, biases, sums, width)
+            if gated:
+                add_rows(numbers, t[s - first], rank, part, stride, others, scores, width)
+            computed, active, missed = 0, 0, 0
+            for j in range(min(width, units - f)):
+                on, positive = scores[j] > 0, sums[j] > 0
+                computed += on
+                active += positive
+                missed += positive and not on
+                sums[j] = sums[j] if on else 0
+            counts[s, 0] += computed
+            counts[s, 1] += active
+            counts[s, 2] += missed
+            index, value = new_indices[s], new_values[s]
+            c = append_positive(numbers[f:], sums, width, index, value, new_counts[s])
+            new_counts[s] = within(index, c, units)

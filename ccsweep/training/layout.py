@@ -1,0 +1,211 @@
+"""A network's layers as the skipping step has them: weights and momenta laid out for its kernels."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ccsweep.estimator.factors import Factors
+from ccsweep.kernels import training, update
+from ccsweep.kernels.dropout import ALL
+from ccsweep.kernels.memory import TILE, aligned, block, spaced, vectors
+from ccsweep.kernels.simd import LANES
+from ccsweep.network import ConditionalLinear, ConditionalMLP
+
+Array = np.ndarray
+Kept = tuple[np.uint32, np.float32]
+Dropout = tuple[np.uint64, int, np.uint32, np.float32]
+Below = tuple[Array, np.float32, np.float32]
+"""delta of a level, or nothing where it is not wanted; what L1 adds to it; 1/keep."""
+Descent = tuple[np.float32, np.float32, np.float32]
+Gate = tuple[Array, Array, Array]
+NOTHING = np.zeros((0, 0), np.float32)
+NO_GATE: Gate = (NOTHING, NOTHING, NOTHING.ravel())
+
+
+def kept(dropped: float) -> Kept:
+    """Of what dropout keeps: the highest hash, and 1/share."""
+    return np.uint32(round((1 - dropped) * (ALL + 1)) - 1), np.float32(1 / (1 - dropped))
+
+
+def _padded(values: Array, width: int, filled_with: float = 0.0) -> Array:
+    made = aligned(len(values), width)
+    made[:] = filled_with
+    made[:, : values.shape[1]] = values
+    return made
+
+
+def gate(factors: Factors, width: int) -> Gate:
+    """The estimator as the kernels want it, for units in so many whole vectors."""
+    u, v, shift = (part.numpy() for part in factors)
+    rank = vectors(max(u.shape[1], 1))
+    return _padded(u, rank), _padded(v, width), _padded(shift[None], width, -np.inf)[0]
+
+
+class Level(NamedTuple):
+    """What lies between two layers, for one batch."""
+
+    lists: tuple[Array, Array, Array]
+    rows: Array
+    """The same, zeros and all, where a gated layer follows."""
+    delta: Array
+    """The gradient of the loss."""
+
+    @classmethod
+    def of(cls, batch: int, width: int) -> "Level":
+        """A level of so many units, with nothing in it."""
+        shape = batch, spaced(width) + LANES  # what is written last is a whole vector
+        lists = np.empty(shape, np.int32), np.empty(shape, np.float32), np.zeros(batch, np.int64)
+        return cls(lists, aligned(batch, spaced(width)), aligned(batch, spaced(width)))
+
+
+class Room:
+    """What passes write to, made once, for batches of at most so many samples."""
+
+    def __init__(self, batch: int, network: ConditionalMLP, threads: int) -> None:
+        widths = [*(linear.in_features for linear in network.linears()), network.output.out_features]
+        widest = max(widths)
+        self.batch = batch
+        self.levels = [Level.of(batch, width) for width in widths]
+        self.losses, self.wrong = np.zeros(batch), np.zeros(batch, np.bool_)
+        self.numbers = np.arange(widest + 2 * TILE, dtype=np.int32)
+        pairs = [np.empty(batch * widest, kind) for kind in (np.int32, np.float32, np.float32)]
+        self.turned = (np.empty((threads, widest + 1), np.int64), *pairs)
+        self.norms = np.empty((threads, spaced(widest)), np.float32)
+
+
+class Threads:
+    """Work in equal shares, one of them done by the caller."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool = ThreadPoolExecutor(count - 1) if count > 1 else None
+
+    def share(self, work: Callable[[int], None]) -> None:
+        """Call ``work(share)`` for each share; returns when all are done."""
+        others = [] if self._pool is None else [self._pool.submit(work, k) for k in range(1, self.count)]
+        work(0)
+        for other in others:
+            other.result()
+
+    def split(self, batch: int, work: Callable[[int, int], None]) -> None:
+        """Call ``work(first, last)`` for parts of a batch."""
+        self.share(lambda k: work(batch * k // self.count, batch * (k + 1) // self.count))
+
+
+Passed = tuple[int, Level, Level, Below]
+"""Samples, the level before a layer and the one behind it, and what is wanted of the first."""
+
+
+class Layer:
+    """Weights and momenta: a row for each input, or for each unit."""
+
+    def __init__(self, linear: nn.Linear, by_unit: bool) -> None:
+        self.units, inputs = linear.weight.shape
+        count, width = (self.units, inputs) if by_unit else (inputs, self.units)
+        self.block = block(count, spaced(width))
+        self.rows, self.row_momenta = (_padded(np.zeros((count, 0)), spaced(width)) for _ in range(2))
+        self.bias, self.bias_momenta = _padded(np.zeros((2, 0)), spaced(self.units))
+        weight, momenta = (part[:, :width] for part in (self.rows, self.row_momenta))
+        self._weight, self._momenta = (weight, momenta) if by_unit else (weight.T, momenta.T)
+
+    def load(self, linear: nn.Linear, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Take the weights and, of an optimizer, the momenta."""
+        state = {} if optimizer is None else optimizer.state
+        for parameter, values, momenta in self._parts(linear):
+            values[:] = parameter.detach().numpy()
+            momentum = state.get(parameter, {}).get("momentum_buffer")
+            momenta[:] = 0 if momentum is None else momentum.numpy()
+
+    def store(self, linear: nn.Linear, optimizer: torch.optim.Optimizer) -> None:
+        """Give both back."""
+        for parameter, values, momenta in self._parts(linear):
+            parameter.detach().copy_(torch.from_numpy(values))
+            optimizer.state[parameter]["momentum_buffer"] = torch.from_numpy(momenta.copy(order="C"))
+
+    def _parts(self, linear: nn.Linear) -> list[tuple[Tensor, Array, Array]]:
+        bias, momenta = self.bias[: self.units], self.bias_momenta[: self.units]
+        return [(linear.weight, self._weight, self._momenta), (linear.bias, bias, momenta)]
+
+
+class ByInput(Layer):
+    """Without a gate: each active input adds its row of weights; backward, it sums up that row's gradient."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear, by_unit=False)
+
+    def forward(
+        self, room: Room, level: Level, new: Level, dropout: Dropout, penalty: np.float32, *part: int
+    ) -> None:
+        """Makes the new level, for the samples from ``part[0]`` to ``part[1]``."""
+        weights = self.rows, self.bias, self.units, self.block
+        made = new.lists, penalty, room.losses, new.delta
+        training.forward(level.lists, room.numbers, *weights, dropout, *made, *part)
+
+    def finish(self, room: Room, labels: Array, share: float, *part: int) -> None:
+        """As the output layer: the losses, and where they are ``share`` of the batch's, the gradient."""
+        level, last = room.levels[-2:]
+        weights, made = (self.rows, self.bias, self.units), (last.delta, room.losses, room.wrong)
+        training.finish(level.lists, *weights, labels, np.float32(share), *made, *part)
+
+    def backward(
+        self, threads: Threads, room: Room, passed: Passed, descent: Descent, max_norm: float | None
+    ) -> None:
+        """The gradient of the level before, and the layer's step."""
+        batch, level, new, below = passed
+        state = (self.rows, self.bias), (self.row_momenta, self.bias_momenta)
+        together = block(batch, self.bias.size)
+        given = level.lists, new.delta, batch, *state, room.norms, descent, *below, together, room.turned
+        threads.share(lambda share: update.by_input(*given, share, threads.count))
+        if max_norm is not None:
+            self._limit(room.norms[:, : self.units].sum(0), max_norm)
+
+    def _limit(self, squares: Array, max_norm: float) -> None:
+        """Scale each unit's incoming weights so that their norm is at most ``max_norm``.
+
+        Args:
+            squares: the norms' squares, up to rounding, which depends on the threads.
+            max_norm: seldom reached: the weights of the units concerned may lie anywhere.
+        """
+        near = np.flatnonzero(~(squares < 0.999 * max_norm**2))
+        if near.size:
+            with np.errstate(invalid="ignore"):  # what is not finite stays so
+                norms = np.linalg.norm(self.rows[:, near].astype(np.float64), axis=0)
+                self.rows[:, near] *= np.minimum(max_norm / norms, 1).astype(np.float32)
+
+
+class ByUnit(Layer):
+    """With a gate: each unit that is on takes its dot product; backward, it sums up its row's gradient."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear, by_unit=True)
+
+    def load(self, linear: nn.Linear, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Take the weights, the momenta and the gate."""
+        assert isinstance(linear, ConditionalLinear)
+        super().load(linear, optimizer)
+        self._gate = gate(linear.factors, self.bias.size)
+
+    def forward(
+        self, room: Room, level: Level, new: Level, dropout: Dropout, penalty: np.float32, *part: int
+    ) -> None:
+        """As :meth:`ByInput.forward`."""
+        weights = self.rows, self.bias, self._gate
+        made = new.lists, room.turned[1:3], penalty, room.losses, new.delta
+        training.forward_gated(level.lists, room.numbers, level.rows, *weights, dropout, *made, *part)
+
+    def backward(
+        self, threads: Threads, room: Room, passed: Passed, descent: Descent, max_norm: float | None
+    ) -> None:
+        """As :meth:`ByInput.backward`."""
+        batch, level, new, below = passed
+        if below[0].size:
+            given = new.lists, new.delta, self.rows, level.lists, *below, self.block
+            threads.split(batch, lambda *part: update.gradients_by_sample(*given, *part))
+        state = (self.rows, self.bias), (self.row_momenta, self.bias_momenta)
+        longest = np.float32(np.inf if max_norm is None else max_norm)
+        taken = new.lists, new.delta, batch, level.rows, *state, descent, longest, room.turned
+        threads.share(lambda share: update.by_unit(*taken, share, threads.count))

@@ -1,0 +1,183 @@
+"""A training step that skips what is zero, gated off or dropped, forward and backward: exact, on the CPU.
+
+A dense step multiplies all of it and gets the same gradients. This one keeps weights and momenta laid out
+as its kernels want them; in between they are the network's and the optimizer's own, so that whatever else
+looks at those finds what dense steps leave there.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ccsweep.config.schema import TrainingConfig
+from ccsweep.kernels import training
+from ccsweep.network import ConditionalMLP
+from ccsweep.training.layout import (
+    NO_GATE,
+    NOTHING,
+    Array,
+    ByInput,
+    ByUnit,
+    Descent,
+    Room,
+    Threads,
+    gate,
+    kept,
+)
+
+EXAMINED = 256
+"""Samples that a validation pass takes through the network together: their lists stay in the cache."""
+
+
+def step_key(seed: int, epoch: int, step: int) -> int:
+    """Names the dropout masks of one step: 64 bits, unrelated for other seeds, epochs and steps."""
+    return int(np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0])
+
+
+class SkippingStep:
+    """Training steps of a network: SGD with momentum, L1, L2, max-norm and dropout, as the config says.
+
+    Between :meth:`load` and :meth:`store` the weights are here, and the network's are out of date.
+
+    L1 counts a hidden activation where dropout keeps it, times 1/keep: in expectation the same as counting
+    all of them, and of those that are not kept nothing need be known.
+
+    Args:
+        network: float32, on the CPU.
+        config: optimisation and regularisation.
+        threads: at most so many work at a time.
+    """
+
+    def __init__(self, network: ConditionalMLP, config: TrainingConfig, threads: int = 1) -> None:
+        self._network, self._config, self._threads = network, config, Threads(threads)
+        self._hidden: list[ByInput | ByUnit] = [ByInput(linear) for linear in network.hidden]
+        self._output = ByInput(network.output)
+        self._kept = [kept(network.dropout_input), *[kept(network.dropout_hidden)] * len(network.hidden)]
+        self._room = Room(0, network, threads)
+        self._batch = 0
+
+    def load(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take the weights and the momenta; and the gates, if the network has them on in training.
+
+        Args:
+            optimizer: SGD over the network's parameters.
+        """
+        for k, linear in enumerate(self._network.hidden):
+            kind = ByUnit if linear.gated and self._network.gate_in_training else ByInput
+            if type(self._hidden[k]) is not kind:
+                self._hidden[k] = kind(linear)
+        for layer, trained in zip(self._layers, self._network.linears(), strict=True):
+            layer.load(trained, optimizer)
+
+    def store(self, optimizer: torch.optim.Optimizer) -> None:
+        """Give the weights back to the network, and the momenta to the optimizer."""
+        for layer, linear in zip(self._layers, self._network.linears(), strict=True):
+            layer.store(linear, optimizer)
+
+    def step(self, images: Tensor, labels: Tensor, key: int, learning_rate: float, momentum: float) -> float:
+        """One step of training.
+
+        Args:
+            images: float32 (batch, features).
+            labels: int64 (batch,).
+            key: of the dropout masks; see :func:`step_key`.
+            learning_rate: of this step.
+            momentum: of this step.
+
+        Returns:
+            The batch's loss before the step: mean cross entropy, and L1.
+        """
+        self._batch = len(labels)
+        if self._batch > self._room.batch:
+            self._room = Room(self._batch, self._network, self._threads.count)
+        x, y = images.contiguous().numpy(), labels.numpy()
+        self._threads.split(self._batch, lambda *part: self._forward(x, y, np.uint64(key), *part))
+        self._backward((np.float32(learning_rate), np.float32(momentum), np.float32(self._config.l2)))
+        return float(self._room.losses[: self._batch].mean())
+
+    def layer_inputs(self, k: int) -> Tensor:
+        """What layer k, counted from 0, got in the last step, after dropout: (batch, in_features)."""
+        indices, values, counts = (part[: self._batch] for part in self._room.levels[k].lists)
+        listed = np.arange(indices.shape[1]) < counts[:, None]
+        x = np.zeros((self._batch, self._network.linears()[k].in_features), np.float32)
+        x[np.nonzero(listed)[0], indices[listed]] = values[listed]
+        return torch.from_numpy(x)
+
+    @property
+    def _layers(self) -> list[ByInput | ByUnit]:
+        return [*self._hidden, self._output]
+
+    def _forward(self, x: Array, y: Array, key: np.uint64, first: int, last: int) -> None:
+        room, levels, penalty = self._room, self._room.levels, np.float32(self._config.l1)
+        dropout = (key, 0, *self._kept[0])
+        training.take(x, room.numbers, dropout, levels[0].lists, room.losses, first, last)
+        for k, layer in enumerate(self._hidden):
+            dropout = (key, k + 1, *self._kept[k + 1])
+            layer.forward(room, levels[k], levels[k + 1], dropout, penalty, first, last)
+        self._output.finish(room, y, 1 / self._batch, first, last)
+
+    def _backward(self, descent: Descent) -> None:
+        levels, penalty = self._room.levels, np.float32(self._config.l1 / self._batch)
+        for k, layer in reversed(list(enumerate(self._layers))):
+            below = (levels[k].delta if k else NOTHING, penalty, self._kept[k][1])
+            passed = self._batch, levels[k], levels[k + 1], below
+            layer.backward(self._threads, self._room, passed, descent, self._config.max_norm)
+
+
+class Examined(NamedTuple):
+    """What a batch in use came to: sums over its samples."""
+
+    loss: float
+    """Cross entropy."""
+    wrong: int
+    """Samples of which another class than the label's has the largest output."""
+    counts: Tensor
+    """int64 (hidden layers, 4), each as ``estimator.statistics.count`` gives it."""
+    nonzero: int
+    """Inputs that are not zero."""
+
+
+class SkippingExamination:
+    """A validation pass that skips zeros: the network in use, and what its gates are worth.
+
+    Args:
+        network: float32, on the CPU; taken as it is now.
+        threads: at most so many work at a time.
+    """
+
+    def __init__(self, network: ConditionalMLP, threads: int = 1) -> None:
+        self._threads, self._room = Threads(threads), Room(EXAMINED, network, threads)
+        self._layers = [ByInput(linear) for linear in network.linears()]
+        for layer, linear in zip(self._layers, network.linears(), strict=True):
+            layer.load(linear)
+        self._gates = [
+            gate(linear.factors, layer.bias.size) if linear.gated else NO_GATE
+            for layer, linear in zip(self._layers, network.hidden, strict=False)
+        ]
+        self._counts = np.zeros((len(self._gates), EXAMINED, 3), np.int64)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Examined:
+        """What images (batch, features) with labels, int64 (batch,), come to."""
+        loss, wrong, nonzero, room = 0.0, 0, 0, self._room
+        counts = torch.zeros(len(self._gates), 4, dtype=torch.int64)
+        counts[:, 0] = len(labels) * torch.tensor([layer.units for layer in self._layers[:-1]])
+        for some, theirs in zip(images.split(EXAMINED), labels.split(EXAMINED), strict=True):
+            batch, x, y = len(theirs), some.contiguous().numpy(), theirs.numpy()
+            self._threads.split(batch, lambda *part, x=x, y=y: self._pass(x, y, *part))
+            loss += float(room.losses[:batch].sum())
+            wrong += int(room.wrong[:batch].sum())
+            nonzero += int(room.levels[0].lists[2][:batch].sum())
+            counts[:, 1:] += torch.from_numpy(self._counts[:, :batch].sum(1))
+        return Examined(loss, wrong, counts, nonzero)
+
+    def _pass(self, x: Array, y: Array, first: int, last: int) -> None:
+        room, levels = self._room, self._room.levels
+        everything = (np.uint64(0), 0, *kept(0.0))
+        training.take(x, room.numbers, everything, levels[0].lists, room.losses, first, last)
+        for k, factors in enumerate(self._gates):
+            layer, new = self._layers[k], levels[k + 1].lists
+            weights = layer.rows, layer.bias, factors, layer.units, layer.block
+            training.examine(levels[k].lists, room.numbers, *weights, new, self._counts[k], first, last)
+        self._layers[-1].finish(room, y, 1.0, first, last)

@@ -1,0 +1,268 @@
+"""The kernels of a training step against NumPy, on small whole numbers: their sums are exact in any order.
+
+Training steps as a whole are compared with autograd in tests/training/test_skipping.py.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ccsweep.kernels import training, update
+from ccsweep.kernels.simd import LANES
+from tests.kernels.reference import kept
+
+KEY, BATCH = np.uint64(0x1234_5678_9ABC_DEF0), 7
+FIRST, LAST = 1, 6  # the samples that a kernel is asked for
+NUMBERS = np.arange(1000, dtype=np.int32)
+ONE = np.float32(1)
+HALF = np.uint32(2**31 - 1), np.float32(2)  # dropout of a half: values times 2
+Lists = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def whole(*shape: int, seed: int = 0, density: float = 1.0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    values = generator.integers(-2, 3, shape).astype(np.float32)
+    return np.where(generator.random(shape) < density, values, 0)
+
+
+def padded(values: np.ndarray, filled_with: float = 0.0) -> np.ndarray:
+    made = np.full((len(values), -(-values.shape[1] // LANES) * LANES), filled_with, np.float32)
+    made[:, : values.shape[1]] = values
+    return made
+
+
+def lists_of(x: np.ndarray) -> Lists:
+    shape = len(x), x.shape[1] + 2 * LANES
+    made = np.full(shape, -1, np.int32), np.full(shape, -1, np.float32), np.full(len(x), -1)
+    for s, row in enumerate(x):
+        listed = np.flatnonzero(row)
+        made[0][s, : len(listed)], made[1][s, : len(listed)], made[2][s] = listed, row[listed], len(listed)
+    return made
+
+
+def rows_of(lists: Lists, width: int) -> np.ndarray:
+    """Back again; indices must ascend."""
+    x = np.zeros((len(lists[0]), width), np.float32)
+    for row, index, value, count in zip(x, *lists, strict=True):
+        assert (np.diff(index[:count]) > 0).all()
+        assert (value[:count] != 0).all()
+        row[index[: max(count, 0)]] = value[: max(count, 0)]
+    return x
+
+
+def part_of(x: np.ndarray) -> np.ndarray:
+    """What is not asked for stays empty."""
+    return np.where((np.arange(len(x)) >= FIRST)[:, None] & (np.arange(len(x)) < LAST)[:, None], x, 0)
+
+
+@pytest.mark.parametrize("inputs", [1, 16, 50])
+def test_inputs_are_taken(inputs):
+    x, lists, losses = whole(BATCH, inputs), lists_of(np.zeros((BATCH, inputs))), np.full(BATCH, 9.0)
+    training.take(x, NUMBERS, (KEY, 0, *HALF), lists, losses, FIRST, LAST)
+    mask = kept(int(KEY), 0, BATCH, inputs, 0.5)
+    np.testing.assert_array_equal(rows_of(lists, inputs), part_of(2 * x * mask))
+    assert losses.tolist() == [9, *[0] * 5, 9]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_input_that_is_not_finite_makes_the_loss_nan(bad):
+    x, lists, losses = whole(BATCH, 50), lists_of(np.zeros((BATCH, 50))), np.zeros(BATCH)
+    x[3, 49] = bad
+    training.take(x, NUMBERS, (KEY, 0, np.uint32(2**32 - 1), ONE), lists, losses, 0, BATCH)
+    assert np.isnan(losses).tolist() == [s == 3 for s in range(BATCH)]
+
+
+@pytest.mark.parametrize("rank", [None, 0, 3, 20])
+@pytest.mark.parametrize(("inputs", "units"), [(1, 1), (16, 16), (50, 17), (40, 300)])
+def test_forward(inputs, units, rank):
+    x, weight, bias = whole(BATCH, inputs, density=0.5), whole(inputs, units, seed=1), whole(1, units, seed=2)
+    new, delta = lists_of(np.zeros((BATCH, units))), np.full((BATCH, 320), 5, np.float32)
+    losses, dropout = np.zeros(BATCH), (KEY, 2, *HALF)
+    out = np.maximum(x @ weight + bias, 0) * kept(int(KEY), 2, BATCH, units, 0.5) * 2
+    rest = np.float32(0.5), losses, delta, FIRST, LAST
+    if rank is None:
+        weights = padded(weight), padded(bias)[0], units, 128
+        training.forward(lists_of(x), NUMBERS, *weights, dropout, new, *rest)
+    else:
+        u, v, shift = whole(inputs, rank, seed=3), whole(rank, units, seed=4), whole(1, units, seed=5)
+        out *= x @ u @ v + bias + shift > 0
+        gate = (
+            padded(u) if rank else np.zeros((inputs, LANES), np.float32),
+            padded(v),
+            padded(shift, -np.inf)[0],
+        )
+        rows, weights = padded(np.full_like(x, 8)), padded(weight.T)
+        room = np.empty(BATCH * units, np.int32), np.empty(BATCH * units, np.float32)
+        arguments = rows, weights, padded(bias)[0], gate, dropout, new, room
+        training.forward_gated(lists_of(x), NUMBERS, *arguments, *rest)
+        expected = padded(np.full_like(x, 8))
+        expected[FIRST:LAST] = padded(x)[FIRST:LAST]
+        np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(rows_of(new, units), part_of(out))
+    np.testing.assert_array_equal(losses, part_of(0.5 * out).sum(1))
+    assert [set(row.tolist()) for row in delta] == [{5}, *[{0}] * 5, {5}]
+
+
+@pytest.mark.parametrize("classes", [1, 10, 17])
+def test_the_loss_and_its_gradient(classes):
+    x, weight, bias = whole(BATCH, 20, density=0.5), whole(20, classes, seed=1), whole(1, classes, seed=2)
+    labels, losses = np.arange(BATCH) % classes, np.full(BATCH, 3.0)
+    wrong, delta = np.zeros(BATCH, bool), padded(np.full((BATCH, classes), 5, np.float32))
+    share = np.float32(0.25)
+    rest = labels, share, delta, losses, wrong, FIRST, LAST
+    training.finish(lists_of(x), padded(weight), padded(bias)[0], classes, *rest)
+    z = (x @ weight + bias).astype(np.float64)
+    softmax = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    done = slice(FIRST, LAST)
+    np.testing.assert_allclose(losses[done], 3 - np.log(softmax)[range(BATCH), labels][done], rtol=1e-6)
+    expected = (softmax - np.eye(classes)[labels]) * share
+    np.testing.assert_allclose(delta[done, :classes], expected[done], rtol=2e-5, atol=1e-12)
+    assert (delta[done, classes:] == 0).all()
+    assert wrong[done].tolist() == (z.argmax(1) != labels)[done].tolist()
+    assert losses[[0, -1]].tolist() == [3, 3]
+    assert (delta[[0, -1], :classes] == 5).all()
+
+
+def test_a_sure_answer_keeps_its_digits():
+    x, weight = np.ones((1, 1), np.float32), padded(np.array([[20, 0]], np.float32))
+    delta = np.zeros((1, LANES), np.float32)
+    rest = np.zeros(1, np.int64), ONE, delta, np.zeros(1), np.zeros(1, bool), 0, 1
+    training.finish(lists_of(x), weight, np.zeros(LANES, np.float32), 2, *rest)
+    np.testing.assert_allclose(delta[0, :2], [-np.exp(-20.0), np.exp(-20.0)], rtol=1e-6)
+
+
+class Stepped:
+    """What a step should come to; powers of two for the rates, so that it is exact."""
+
+    descent = np.float32(0.5), np.float32(0.25), np.float32(0.125)
+    penalty, scale = np.float32(4), np.float32(2)
+
+    def __init__(self, inputs: int, units: int) -> None:
+        self.x, self.weight = whole(BATCH, inputs, density=0.4), whole(units, inputs, seed=1)
+        self.delta = whole(BATCH, units, seed=2, density=0.5)
+        self.momentum, self.bias, self.bias_momentum = (
+            whole(*shape, seed=k) for k, shape in enumerate([(units, inputs), (1, units), (1, units)], 3)
+        )
+        rate, momentum, l2 = self.descent
+        self.momentum_after = momentum * self.momentum + self.delta.T @ self.x + l2 * self.weight
+        self.weight_after = self.weight - rate * self.momentum_after
+        self.bias_momentum_after = momentum * self.bias_momentum + self.delta.sum(0, keepdims=True)
+        self.bias_after = self.bias - rate * self.bias_momentum_after
+        self.below = np.where(self.x != 0, (self.delta @ self.weight + self.penalty) * self.scale, 0)
+
+    def room(self, shares: int) -> tuple[np.ndarray, ...]:
+        most = BATCH * max(self.weight.shape)
+        starts = np.empty((shares, max(self.weight.shape) + 1), np.int64)
+        return starts, *(np.empty(most, kind) for kind in (np.int32, np.float32, np.float32))
+
+    def state(self, by_unit: bool) -> tuple[Any, Any]:
+        turned = (self.weight, self.momentum) if by_unit else (self.weight.T, self.momentum.T)
+        rows, momenta = map(padded, turned)
+        return (rows, padded(self.bias)[0]), (momenta, padded(self.bias_momentum)[0])
+
+    def assert_stepped(self, state: tuple[Any, Any], by_unit: bool) -> None:
+        (rows, bias), (momenta, bias_momenta) = state
+        for found, expected in ((rows, self.weight_after), (momenta, self.momentum_after)):
+            np.testing.assert_array_equal(found, padded(expected if by_unit else expected.T))
+        np.testing.assert_array_equal(bias, padded(self.bias_after)[0])
+        np.testing.assert_array_equal(bias_momenta, padded(self.bias_momentum_after)[0])
+
+
+SHAPES = pytest.mark.parametrize(("inputs", "units"), [(1, 1), (16, 16), (50, 17), (40, 300)])
+SHARES = pytest.mark.parametrize("shares", [1, 3])
+
+
+@SHAPES
+@SHARES
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("block", [128, 512])
+def test_a_step_by_input(inputs, units, shares, wanted, block):
+    case = Stepped(inputs, units)
+    state, room = case.state(by_unit=False), case.room(shares)
+    norms = np.full((shares, 400), 7, np.float32)
+    below = np.zeros((BATCH, inputs) if wanted else (0, 0), np.float32)
+    given = lists_of(case.x), padded(case.delta), BATCH, *state, norms, case.descent
+    for share in range(shares):
+        update.by_input(*given, below, case.penalty, case.scale, block, room, share, shares)
+    case.assert_stepped(state, by_unit=False)
+    np.testing.assert_array_equal(norms[:, :units].sum(0), np.square(case.weight_after).sum(1))
+    if wanted:
+        np.testing.assert_array_equal(below, case.below)
+
+
+@SHAPES
+@SHARES
+@pytest.mark.parametrize("max_norm", [np.inf, 4.0])
+def test_a_step_by_unit(inputs, units, shares, max_norm):
+    case = Stepped(inputs, units)
+    state, room = case.state(by_unit=True), case.room(shares)
+    norms = np.sqrt(np.square(case.weight_after).sum(1, keepdims=True))
+    if max_norm < np.inf:
+        assert inputs == 1 or (norms > max_norm).any()
+        case.weight_after = case.weight_after * np.minimum(max_norm / np.maximum(norms, 1), 1)
+    given = lists_of(case.delta), padded(case.delta), BATCH, padded(case.x), *state, case.descent
+    for share in range(shares):
+        update.by_unit(*given, np.float32(max_norm), room, share, shares)
+    if max_norm < np.inf:
+        np.testing.assert_allclose(state[0][0], padded(case.weight_after), rtol=1e-6)
+        state[0][0][:] = padded(case.weight_after)
+    case.assert_stepped(state, by_unit=True)
+
+
+@SHAPES
+@pytest.mark.parametrize("block", [128, 16])
+def test_gradients_by_sample(inputs, units, block):
+    case = Stepped(inputs, units)
+    below = padded(np.full((BATCH, inputs), 9, np.float32))
+    given = lists_of(case.delta), padded(case.delta), padded(case.weight), lists_of(case.x), below
+    update.gradients_by_sample(*given, case.penalty, case.scale, block, FIRST, LAST)
+    expected = padded(np.full((BATCH, inputs), 9, np.float32))
+    expected[FIRST:LAST] = padded(case.below)[FIRST:LAST]
+    np.testing.assert_array_equal(below, expected)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize(("inputs", "units"), [(1, 1), (50, 17), (40, 300)])
+def test_an_examination(inputs, units, gated):
+    x, weight, bias = whole(BATCH, inputs, density=0.5), whole(inputs, units, seed=1), whole(1, units, seed=2)
+    u, v, shift = whole(inputs, 3, seed=3), whole(3, units, seed=4), whole(1, units, seed=5)
+    nothing = np.zeros((0, 0), np.float32)
+    gate = (
+        (padded(u), padded(v), padded(shift, -np.inf)[0])
+        if gated
+        else (nothing, nothing, nothing[:, 0:0].ravel())
+    )
+    new, counts = lists_of(np.zeros((BATCH, units))), np.full((BATCH, 3), 4)
+    weights = padded(weight), padded(bias)[0], gate, units, 128
+    training.examine(lists_of(x), NUMBERS, *weights, new, counts, FIRST, LAST)
+    z = x @ weight + bias
+    on = x @ u @ v + bias + shift > 0 if gated else np.ones_like(z, bool)
+    np.testing.assert_array_equal(rows_of(new, units), part_of(np.maximum(z, 0) * on))
+    expected = np.stack([on.sum(1), (z > 0).sum(1), ((z > 0) & ~on).sum(1)], 1)
+    assert counts[FIRST:LAST].tolist() == expected[FIRST:LAST].tolist()
+    assert (counts[[0, -1]] == 4).all()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="this is an x86-64 CPU")
+def test_a_cpu_without_the_instructions():
+    """The tests above, compiled for one that has none of them."""
+    program = (
+        "import sys, pytest; from ccsweep.kernels import simd\n"
+        "assert (simd.FUSES, simd.COMPRESSES) == (False, False)\n"
+        "sys.exit(pytest.main(['-q', '-n', '0', '-k', 'not a_cpu_without', sys.argv[1]]))"
+    )
+    environment = os.environ | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", program, __file__],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
