@@ -1,4 +1,4 @@
-"""What makes a process that submitit started a worker: its log, its signals, Hydra as the sweeper has it."""
+"""What makes a process that submitit started a worker: its log and its signals."""
 
 import logging
 import os
@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ccsweep.config.register import register
 from ccsweep.tracking.mask import mask_log_records
 
 
@@ -56,13 +55,3 @@ def install_signals() -> None:
 
     signal.signal(signal.SIGTERM, once)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the sweeper
-
-
-def restore_hydra(singletons: dict[Any, Any]) -> None:
-    """Put back what Hydra keeps in singletons, and register this project's resolvers."""
-    from hydra.core.singleton import Singleton
-    from hydra.core.utils import setup_globals
-
-    setup_globals()
-    register()
-    Singleton.set_state(singletons)

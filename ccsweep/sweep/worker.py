@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from hydra.core.singleton import Singleton
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
@@ -25,7 +26,7 @@ from ccsweep.study.trials import Completed, Ending, Failed, Reused, Sorted, para
 from ccsweep.sweep import lease
 from ccsweep.sweep.compose import Composer
 from ccsweep.sweep.plan import Plan
-from ccsweep.sweep.process import forget_pickle, install_signals, redirect, restore_hydra
+from ccsweep.sweep.process import forget_pickle, install_signals, redirect
 from ccsweep.sweep.trial import TIME_UP, Bench, Held, run_trial
 from ccsweep.tracking.outcome import describe
 
@@ -106,7 +107,7 @@ class _Worker:
         from ccsweep.study.storage import open_study
 
         warnings.filterwarnings("ignore", module="optuna")
-        restore_hydra(self.payload.singletons)
+        Singleton.set_state(self.payload.singletons)  # resolvers, too
         study = open_study(self.folder, self.plan.sweep.storage, ready=True)
         begun = len(study.get_trials(deepcopy=False))
         study.sampler = samplers.make(self.plan.sampler, self.plan.sweep.seed, begun, self.index)
