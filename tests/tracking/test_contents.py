@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ccsweep.tracking.contents import cut, flatten, loggable
+from ccsweep.tracking.contents import cut, flatten, loggable, without_passwords
 
 
 def test_values_read_as_in_a_config_file():
@@ -49,3 +49,16 @@ def test_a_cut_shows(text, limit):
 def test_loggable_hides_before_it_cuts():
     # A cut in the middle of a password would leave a piece that no longer looks like one.
     assert loggable({"uri": "http://ann:0123456789@host"}, 20) == {"uri": "http://ann:***@host"}
+
+
+def test_a_copy_without_passwords_keeps_what_is_no_utf8(tmp_path):
+    file = tmp_path / "run.LOG"
+    file.write_bytes(b"caf\xe9 http://ann:pw@host\n")
+    with without_passwords(file) as shown:
+        assert shown != file
+        assert shown.name == file.name
+        assert shown.read_bytes() == b"caf\xe9 http://ann:***@host\n"
+    assert not shown.exists()
+    file.write_bytes(b"caf\xe9 \n")
+    with without_passwords(file) as shown:
+        assert shown == file  # nothing to hide, nothing copied

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from ccsweep.errors import UserError
-from ccsweep.tracking.find import FoundRun, find_run, history
+from ccsweep.tracking.find import FoundRun, find_run, history, store_of
 from ccsweep.tracking.store import sqlite_path
 
 
@@ -22,6 +22,23 @@ def test_by_folder_without_a_store(start, tmp_path, monkeypatch):
     assert find_run(nowhere, str(tmp_path / "run")) == FoundRun(tmp_path / "run", run.id)
     monkeypatch.chdir(tmp_path)
     assert find_run(nowhere, "run") == FoundRun(tmp_path / "run", run.id)
+
+
+def test_downloads_are_kept_in_the_users_cache(start, uri, tmp_path, monkeypatch):
+    with start() as run:
+        pass
+    shutil.rmtree(tmp_path / "run")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert find_run(uri, run.id).folder == tmp_path / "home" / ".cache" / "ccsweep" / "runs" / run.id
+
+
+def test_the_store_of_a_folder_unless_its_password_is_hidden(start, uri, tmp_path):
+    start()
+    assert store_of(tmp_path / "run") == uri
+    assert store_of(tmp_path) is None
+    for text in ('{"uri": "postgresql://ann:***@db/runs"}', '{"run_id": "0"}', "half of a fi"):
+        (tmp_path / "run.json").write_text(text)
+        assert store_of(tmp_path) is None
 
 
 def test_a_folder_that_was_never_tracked(tmp_path):

@@ -19,6 +19,8 @@ class Terminated(SystemExit):
         (SystemExit(0), "FINISHED"),
         (SystemExit(143), "KILLED"),
         (Terminated(), "KILLED"),
+        (SystemExit(128), "FAILED"),
+        (SystemExit(129), "KILLED"),
         (SystemExit(1), "FAILED"),
         (SystemExit("no data"), "FAILED"),
         (ValueError("x"), "FAILED"),

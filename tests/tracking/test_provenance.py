@@ -74,7 +74,22 @@ def test_what_is_collected(monkeypatch):
     assert {"python", "torch", "pytorch-lightning", "hydra-core", "numpy"} <= set(found["packages"])
     assert found["hardware"]["threads"] == 2
     assert found["hardware"]["memory"] > 1e8
-    assert found["hardware"]["cpu"]
+    cpu = next(
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
+    )
+    assert cpu.endswith(f": {found['hardware']['cpu']}")
+    assert found["hardware"]["gpus"] == []
+    monkeypatch.setitem(sys.modules, "torch", Torch())
+    assert provenance.collect()["hardware"]["gpus"] == ["gpu 0", "gpu 1"]
+
+
+class Torch:
+    """As far as it is asked for GPUs."""
+
+    class cuda:  # noqa: N801
+        is_available = staticmethod(lambda: True)
+        device_count = staticmethod(lambda: 2)
+        get_device_name = staticmethod(lambda index: f"gpu {index}")
 
 
 def test_written_files(tmp_path, package, monkeypatch):

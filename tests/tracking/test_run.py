@@ -116,6 +116,31 @@ class TestLog:
         assert logged.dataset.profile == '{"images": 9}'
         assert {tag.key: tag.value for tag in logged.tags} == {"mlflow.data.context": "train"}
 
+    def test_a_dataset_that_another_run_writes_down_at_this_moment(self, start, client, monkeypatch):
+        from mlflow.exceptions import MlflowException
+
+        run = start()
+        really, calls = run._client.log_inputs, []
+
+        def log_inputs(*arguments):
+            calls.append(arguments)
+            if len(calls) == 1:
+                raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.name")
+            really(*arguments)
+
+        monkeypatch.setattr(run._client, "log_inputs", log_inputs)
+        about = {"digest": "1", "source": "https://ann:pw@host/x", "context": "train"}
+        run.log_dataset("mnist", **about)
+        assert len(calls) == 2
+        (logged,) = client.get_run(run.id).inputs.dataset_inputs
+        assert logged.dataset.source == '{"url": "https://ann:***@host/x"}'
+        assert logged.dataset.source_type == "http"
+        monkeypatch.setattr(
+            run._client, "log_inputs", lambda *_: (_ for _ in ()).throw(MlflowException("no"))
+        )
+        with pytest.raises(UserError, match=r"failed \(no\); mend it and resume the run"):
+            run.log_dataset("mnist", **about)
+
     def test_tags(self, start, client):
         run = start()
         run.set_tags({f"t{i}": "x" for i in range(150)} | {"long": "x" * 9000})
@@ -227,7 +252,9 @@ class TestParent:
         close_parent(uri, sweep, "KILLED")  # no run got as far as to open it
         first = open_parent(uri, "mnist", sweep)
         assert open_parent(uri, "mnist", sweep) == first
-        assert client.get_run(first).info.status == "RUNNING"
+        parent = client.get_run(first)
+        assert (parent.info.status, parent.info.run_name) == ("RUNNING", "sweep sweep")
+        assert parent.data.tags["ccsweep.task"] == "sweep"
         close_parent(uri, sweep, "FAILED")
         assert client.get_run(first).info.status == "FAILED"
 

@@ -49,6 +49,11 @@ class TestResolve:
         with pytest.raises(UserError, match="s3://x has the unknown scheme s3; expected sqlite, h"):
             resolve_uri("s3://x", tmp_path)
 
+    def test_a_driver_may_be_named(self, tmp_path):
+        uri = "postgresql+psycopg2://db/runs"
+        assert resolve_uri(uri, tmp_path) == uri
+        assert resolve_uri(f"sqlite+pysqlite:///{tmp_path}/a.db") == f"sqlite:///{tmp_path}/a.db"
+
     @pytest.mark.parametrize("name", ["a b", "50%20", "why?", "ü#"])
     def test_odd_folders(self, name, prepared, tmp_path):
         path = tmp_path / name / "mlflow.db"
@@ -184,6 +189,34 @@ class TestPrepareRefuses:
             f"tracking.uri: {uri} was made by another version of MLflow; copy it to a safe place, "
             f"then run: mlflow db upgrade {uri}"
         )
+
+
+def test_the_tables_of_a_database_server_are_made_by_one_process_at_a_time(monkeypatch, tmp_path):
+    import sqlalchemy
+
+    from ccsweep.tracking import reach, store
+
+    asked = []
+    monkeypatch.setattr(reach, "check_reachable", asked.append)
+    engine = sqlalchemy.create_engine("sqlite://")
+    monkeypatch.setattr(sqlalchemy, "create_engine", lambda uri: engine)
+    monkeypatch.setattr(store.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(
+        store, "connect", lambda uri: asked.append([path.name for path in tmp_path.iterdir()])
+    )
+    prepare("postgresql://db/runs")
+    assert asked == ["postgresql://db/runs", [f"ccsweep-tracking-{os.getuid()}.lock"]]
+
+    def refused(uri):
+        raise sqlalchemy.exc.OperationalError("SELECT 1", None, ValueError("wrong password\nfor ann"))
+
+    monkeypatch.setattr(sqlalchemy, "create_engine", refused)
+    with pytest.raises(UserError) as caught:
+        prepare("postgresql://ann:pw@db/runs")
+    assert str(caught.value) == (
+        "tracking.uri: cannot open postgresql://ann:***@db/runs ((builtins.ValueError) wrong password); "
+        "check the driver, the user, the password and that the database exists"
+    )
 
 
 def test_importing_the_package_brings_nothing_heavy():
