@@ -1,16 +1,19 @@
 """A trial's config: as Hydra composes it, and when two are one point."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hydra._internal.hydra import Hydra
+from hydra.core.config_loader import ConfigLoader
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 from ccsweep.errors import UserError
 from ccsweep.study.identity import identity
-from ccsweep.sweep.compose import Composer
+from ccsweep.sweep.compose import Composer, settings_in, without_hydra
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,69 @@ def test_the_same_as_hydras_own(
         for cfg in (found, expected):
             cfg.hydra.job.override_dirname = "its own"
         assert OmegaConf.to_container(found) == OmegaConf.to_container(expected)
+
+
+def test_a_config_is_of_its_own_overrides_alone(composer: Composer) -> None:
+    first = composer.config(["ranks=control", "training.epochs=3"])
+    assert first.hydra.overrides.task == ["ranks=control", "training.epochs=3"]
+    first.training.l1 = 7
+    second = composer.config(["ranks=control", "training.l2=0.25"])
+    assert second.hydra.overrides.task == ["ranks=control", "training.l2=0.25"]
+    assert (second.training.epochs, second.training.l1, second.training.l2) == (40, 1e-5, 0.25)
+    assert composer.checked(["ranks=control"]).training.epochs == 40
+
+
+class Counting:
+    """Hydra's loader, and what it was asked for."""
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self._loader = loader
+        self.loaded: list[list[str]] = []
+        self.groups: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def load_sweep_config(self, master: DictConfig, overrides: list[str]) -> DictConfig:
+        self.loaded.append(overrides)
+        return self._loader.load_sweep_config(master, overrides)
+
+    def get_group_options(self, key: str) -> list[str]:
+        self.groups.append(key)
+        return self._loader.get_group_options(key)
+
+
+def test_hydra_composes_once_for_all_trials_that_choose_the_same_options(
+    hydra: Hydra, master: DictConfig
+) -> None:
+    loader = Counting(hydra.config_loader)
+    composer = Composer(loader, master)  # type: ignore[arg-type]
+    for l1 in ("0", "0.5", "1"):
+        assert composer.config(["ranks=control", f"training.l1={l1}"]).training.l1 == float(l1)
+        assert composer.checked(["ranks=control", f"training.l1={l1}"]).training.l1 == float(l1)
+    assert loader.loaded == [["ranks=control"]]
+    assert loader.groups == ["ranks", "training.l1"]
+    composer.config(["ranks=16-12", "training.l1=0", "hydra.job.name=x"])
+    assert loader.loaded[1:] == [["ranks=16-12", "hydra.job.name=x"]]
+
+
+def test_settings_as_plain_objects(composer: Composer) -> None:
+    cfg = composer.config(["ranks.layers=[8,6]", "training.epochs=3"])
+    settings = settings_in(cfg)
+    assert settings == composer.checked(["ranks.layers=[8,6]", "training.epochs=3"])
+    assert type(settings.ranks.layers) is list
+    cfg.training.epochs = "???"
+    with pytest.raises(MissingMandatoryValue):
+        settings_in(cfg)
+
+
+def test_a_config_without_hydra_is_a_copy(composer: Composer) -> None:
+    cfg = composer.config([])
+    plain = without_hydra(cfg)
+    assert "hydra" in cfg
+    assert "hydra" not in plain
+    plain.training.epochs = 1
+    assert cfg.training.epochs == 40
 
 
 def test_what_does_not_fit_is_said_as_hydra_says_it(composer: Composer) -> None:
