@@ -60,10 +60,6 @@ class ConditionalModule(pl.LightningModule):
         self.refresh_figures: dict[str, float] = {}
         """What the refreshes of the epoch cost, and how stale the factors were; set by the refresher."""
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, classes) of images (batch, features)."""
-        return self.network(images)
-
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD; weight decay on weights, not on biases."""
         linears = self.network.linears()
@@ -82,7 +78,7 @@ class ConditionalModule(pl.LightningModule):
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = learning_rate(self.config, epoch)
             group["momentum"] = momentum(self.config, epoch)
-        self._loss_sum = torch.zeros((), device=self.device)
+        self._loss_sum: Tensor | float = 0.0
         self._first_bad = torch.tensor(NEVER, device=self.device)
         self._steps = 0
         self._epoch_start = time.perf_counter()
@@ -136,10 +132,10 @@ class ConditionalModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Empty the sums."""
         self._counts = torch.zeros(len(self.network.hidden), 4, dtype=torch.int64, device=self.device)
-        self._wrong = torch.zeros((), dtype=torch.int64, device=self.device)
-        self._losses = torch.zeros((), device=self.device)
+        self._wrong: Tensor | int = 0
+        self._losses: Tensor | float = 0.0
         self._samples = 0
-        self._nonzero = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._nonzero: Tensor | int = 0
 
     on_test_epoch_start = on_validation_epoch_start
 

@@ -11,7 +11,15 @@ import torch
 from ccsweep.config.schema import EstimatorConfig, RanksConfig
 from ccsweep.errors import UserError
 from ccsweep.network import ConditionalMLP
-from ccsweep.training.checkpoint import AtomicCheckpointIO, load, load_network
+from ccsweep.training.checkpoint import (
+    AtomicCheckpointIO,
+    SaveCheckpoints,
+    best,
+    epochs_done,
+    last,
+    load,
+    load_network,
+)
 
 
 def saved(network: ConditionalMLP, path: Path) -> Path:
@@ -52,6 +60,17 @@ def test_a_network_that_only_predicts_needs_no_running_moments(tmp_path: Path) -
     assert torch.equal(network(x), other(x))
 
 
+def test_running_moments_come_back_where_they_are_kept(tmp_path: Path) -> None:
+    networks = [
+        ConditionalMLP([6, 5, 3], RanksConfig([2]), EstimatorConfig("svd", moments="running")) for _ in "ab"
+    ]
+    networks[0].hidden[0].running.update(torch.randn(20, 6))
+    load_network(networks[1], saved(networks[0], tmp_path / "best.ckpt"))
+    found, kept = (network.hidden[0].running.moments() for network in reversed(networks))
+    assert torch.equal(found.second, kept.second)
+    assert found.samples == 20
+
+
 def test_another_network_is_refused(tmp_path: Path) -> None:
     path = saved(ConditionalMLP([6, 5, 3]), tmp_path / "best.ckpt")
     with pytest.raises(UserError, match=r"best\.ckpt: holds another network than the config"):
@@ -67,8 +86,74 @@ def test_missing_cut_and_hostile_files_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"last\.ckpt: cannot be read as a checkpoint \("):
         load(path)
     torch.save({"state_dict": {}, "run": os.system}, path)
-    with pytest.raises(UserError, match=r"last\.ckpt: cannot be read as a checkpoint \("):
+    with pytest.raises(
+        UserError,
+        match=r"last\.ckpt: cannot be read as a checkpoint \(Weights only load failed.*\); train the run again$",
+    ):
         load(path)
+
+
+def test_a_checkpoint_takes_the_place_of_the_one_before_and_never_its_bytes(tmp_path: Path) -> None:
+    path, seen = tmp_path / "two" / "new" / "last.ckpt", tmp_path / "seen"
+    io = AtomicCheckpointIO()
+    io.save_checkpoint({"epoch": 1}, path)
+    os.link(path, seen)  # as who has opened it sees it
+    io.save_checkpoint({"epoch": 2}, path)
+    assert (load(seen), load(path)) == ({"epoch": 1}, {"epoch": 2})
+    assert os.listdir(path.parent) == ["last.ckpt"]
+    io.save_checkpoint({"epoch": 3}, path)
+    io.remove_checkpoint(path)
+    io.remove_checkpoint(path)  # gone already
+    assert not path.exists()
+
+
+def test_a_disk_that_is_full_leaves_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, io = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    io.save_checkpoint({"epoch": 1}, path)
+
+    def full(checkpoint: object, file: object) -> None:
+        file.write(b"half of it")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="no space left"):
+        io.save_checkpoint({"epoch": 2}, path)
+    assert io.load_checkpoint(str(path)) == {"epoch": 1}
+
+
+def test_which_epochs_are_behind_it(tmp_path: Path) -> None:
+    assert epochs_done(tmp_path) == 0
+    AtomicCheckpointIO().save_checkpoint({"epoch": 4}, last(tmp_path))
+    assert epochs_done(tmp_path) == 5
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+    assert best(tmp_path) == tmp_path / "checkpoints" / "best.ckpt"
+
+
+class Saved:
+    """A trainer that says what it is asked to save."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    def save_checkpoint(self, path: Path) -> None:
+        self.paths.append(path.name)
+
+    def end(self, saver: SaveCheckpoints, error: float) -> list[str]:
+        self.callback_metrics, self.paths = {"validation/error": torch.tensor(error)}, []
+        saver.on_validation_end(self, None)
+        return self.paths
+
+
+def test_the_best_is_saved_before_the_last_and_only_where_it_is_better(tmp_path: Path) -> None:
+    saver, trainer = SaveCheckpoints(tmp_path), Saved()
+    assert trainer.end(saver, 7.0) == ["best.ckpt", "last.ckpt"]
+    assert trainer.end(saver, 7.0) == ["last.ckpt"]
+    assert trainer.end(saver, 6.0) == ["best.ckpt", "last.ckpt"]
+    resumed = SaveCheckpoints(tmp_path)
+    resumed.load_state_dict(saver.state_dict())
+    assert trainer.end(resumed, 6.5) == ["last.ckpt"]
 
 
 WRITER = """

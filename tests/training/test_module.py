@@ -1,237 +1,182 @@
-"""Short fits on the digits, in this process."""
+"""What training comes to, step by step, against the same in plain torch."""
 
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from torch import Tensor
+from torch.nn import functional as F
 
-from ccsweep import data
-from ccsweep.config.check import check
-from ccsweep.config.places import root
-from ccsweep.errors import UserError
-from ccsweep.training import checkpoint, posthoc
+from ccsweep.config.schema import RanksConfig
+from ccsweep.data.batches import ArrayBatches
+from ccsweep.data.dataset import Dataset, Split
+from ccsweep.estimator.cost import LayerCost, speedup_limit
+from ccsweep.training import checkpoint
 from ccsweep.training.fit import Job
 from ccsweep.training.module import DivergedError
+from tests.training.conftest import Figures
+
+SIZES, RANKS = [12, 10, 8, 3], [4, 3]
 
 
-class Figures:
-    """Keeps what a tracked run would be sent."""
-
-    def __init__(self) -> None:
-        self.logged: list[tuple[int, dict[str, float]]] = []
-
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        self.logged.append((step, metrics))
-
-
-def job(folder: Path, *overrides: str) -> Job:
-    with initialize_config_dir(str(root() / "conf"), version_base="1.3"):
-        config = check(compose("config", overrides=["training.epochs=3", *overrides]))
-    return Job(config, data.load("digits"), folder)
+class Epoch(NamedTuple):
+    weights: list[Tensor]
+    biases: list[Tensor]
+    factors: list[tuple[Tensor, Tensor]]
+    before: list[tuple[Tensor, Tensor]]
+    """The factors that it trained with."""
+    loss: float
 
 
-def test_each_epoch_logs_what_the_design_names(tmp_path: Path) -> None:
-    run = Figures()
-    work = job(tmp_path)
-    trained = work.fit(run)
-    assert [step for step, _ in run.logged] == [1, 2, 3]
-    figures = run.logged[-1][1]
-    shares = ("density", "true_density", "false_off", "false_on", "sign_agreement", "rank")
-    expected = {f"validation/layer{i}/{name}" for i in (1, 2) for name in shares}
-    speedups = ("theoretical_speedup", "theoretical_speedup_inference", "speedup_limit")
-    expected |= {f"validation/{name}" for name in ("error", "loss", *speedups)}
-    expected |= {f"train/{name}" for name in ("loss", "learning_rate", "momentum", "seconds")}
-    expected |= {"refresh/seconds", "refresh/count"}
-    expected |= {
-        f"refresh/layer{i}/{name}" for i in (1, 2) for name in ("sign_disagreement", "subspace_angle")
-    }
-    assert set(figures) == expected
-    errors = [metrics["validation/error"] for _, metrics in run.logged]
-    assert trained.validation_error == pytest.approx(min(errors), abs=1e-4)
-    assert trained.best_epoch == 1 + errors.index(min(errors))
+def truncated(weights: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    parts = [torch.linalg.svd(w.detach().T, full_matrices=False) for w in weights[:2]]
+    return [(u[:, :r] * s[:r], v[:r]) for r, (u, s, v) in zip(RANKS, parts, strict=True)]
 
 
-def test_the_best_weights_are_tested_and_the_last_epoch_is_saved(tmp_path: Path) -> None:
-    work = job(tmp_path, "training.learning_rate_decay=3", "training.max_norm=1")  # gets worse at the end
-    run = Figures()
-    trained = work.fit(run)
-    assert trained.best_epoch < 3
-    assert checkpoint.epochs_done(tmp_path) == 3
-    best = checkpoint.load(checkpoint.best(tmp_path))["state_dict"]
-    for name, value in work.module.state_dict().items():
-        assert torch.equal(best[name], value)
-
-
-def test_factors_are_those_of_the_saved_weights(tmp_path: Path) -> None:
-    work = job(tmp_path)
-    work.fit(Figures())
-    network = work.module.network
-    products = [layer.u @ layer.v for layer in network.hidden]
-    network.refresh()
-    for product, layer in zip(products, network.hidden, strict=True):
-        torch.testing.assert_close(product, layer.u @ layer.v, rtol=0, atol=1e-5)
-
-
-def test_max_norm_binds(tmp_path: Path) -> None:
-    work = job(tmp_path, "training.max_norm=0.5")
-    work.fit(Figures())
-    for layer in work.module.network.linears():
-        assert layer.weight.norm(dim=1).max() <= 0.5 + 1e-5
-
-
-def test_weights_that_break_after_a_finite_loss_are_noticed_before_the_svd(tmp_path: Path) -> None:
-    work = job(tmp_path, "training.epochs=1")
-    step = work.module.optimizer_step
-
-    def broken(*arguments, **options) -> None:
-        step(*arguments, **options)
-        if work.module.trainer.is_last_batch:
+def trained(job: Job, train: Dataset) -> list[Epoch]:
+    """Three epochs of the small job, from its network's weights on."""
+    linears = job.module.network.linears()
+    weights = [layer.weight.detach().clone().requires_grad_() for layer in linears]
+    biases = [layer.bias.detach().clone().requires_grad_() for layer in linears]
+    moving = [torch.zeros_like(p) for p in weights + biases]
+    factors, epochs = truncated(weights), []
+    for epoch in range(3):
+        torch.manual_seed((3 + 1) * 2**20 + epoch)
+        batches, losses = ArrayBatches(train, 25, seed=3), []
+        batches.set_epoch(epoch)
+        for images, labels in batches:
+            x, active = F.dropout(images, 0.1), torch.zeros(())
+            for k, (u, v) in enumerate(factors):
+                a = (x @ weights[k].T + biases[k]).clamp(min=0) * (x @ u @ v + biases[k] > 0)
+                active = active + a.sum()
+                x = F.dropout(a, 0.2)
+            logits = x @ weights[2].T + biases[2]
+            loss = (logits.logsumexp(1) - logits[torch.arange(len(labels)), labels]).mean()
+            loss = loss + 0.01 * active / len(images)
+            losses.append(float(loss.detach()))
+            gradients = torch.autograd.grad(loss, weights + biases)
             with torch.no_grad():
-                work.module.network.hidden[0].weight[0, 0] = float("inf")
-
-    work.module.optimizer_step = broken
-    with pytest.raises(DivergedError, match=r"not a finite number since step 26 \(epoch 1\)"):
-        work.fit(Figures())
-    assert not checkpoint.last(tmp_path).exists()
-
-
-def test_early_stop_and_wall_clock(tmp_path: Path) -> None:
-    stopped = job(tmp_path / "early", "training.epochs=10000", "training.patience=1").fit(Figures())
-    assert stopped.epochs < 1000
-    limited = job(tmp_path / "clock", "training.epochs=10000", "training.max_minutes=0.02").fit(Figures())
-    assert 1 <= limited.epochs < 1000
-
-
-def test_ranks_by_energy_in_bfloat16_with_frequent_refreshes(tmp_path: Path) -> None:
-    settings = (
-        "ranks=energy",
-        "ranks.energy=0.5",
-        "training.precision=bfloat16",
-        "estimator.refresh_steps=7",
-    )
-    work = job(tmp_path, *settings)
-    run = Figures()
-    work.fit(run)
-    tested = work.test(run)
-    assert all(1 <= layer.rank < min(layer.inputs, layer.units) for layer in tested.layers)
-    assert tested.error < 50
-    assert work.module.refreshes == pytest.approx(1 / 26 + 1 / 7 - 1 / (7 * 26))
-    # Counting an SVD every few steps costs more than the gate saves.
-    assert tested.theoretical_speedup < tested.inference_speedup
+                for p, m, g, decay in zip(
+                    weights + biases, moving, gradients, [0.02] * 3 + [0.0] * 3, strict=True
+                ):
+                    m.mul_(min(0.5 * 1.1**epoch, 0.58)).add_(g + decay * p)
+                    p.sub_(0.1 * 0.9**epoch * m)
+                for w in weights:
+                    w.mul_((0.9 / w.norm(dim=1, keepdim=True)).clamp(max=1))
+        before, factors = factors, truncated(weights)
+        epochs.append(
+            Epoch([w.detach().clone() for w in weights], [b.detach().clone() for b in biases], factors, before,
+                  sum(losses) / len(losses))
+        )  # fmt: skip
+    return epochs
 
 
-def test_factors_are_stale_before_a_refresh_and_less_so_the_more_often_it_comes(tmp_path: Path) -> None:
-    def stale(*settings: str) -> tuple[float, float, float]:
-        run = Figures()
-        job(tmp_path / "_".join(settings), "training.epochs=2", *settings).fit(run)
-        figures = run.logged[-1][1]
-        names = ("count", "layer1/sign_disagreement", "layer1/subspace_angle")
-        count, disagreement, angle = (figures[f"refresh/{name}"] for name in names)
-        return count, disagreement, angle
-
-    once, often = stale(), stale("estimator.refresh_steps=13", "estimator.refresh=warm")
-    assert (once[0], often[0]) == (1, 2)  # 26 steps an epoch: the last step's is the epoch's own
-    assert 0 < often[1] < once[1] < 1
-    assert 0 < often[2] < once[2] <= 90
-
-
-@pytest.mark.parametrize(
-    ("setting", "expected"), [("true", [1, 1, 1]), ("false", [0, 0, 0]), ("1", [0, 1, 1])]
-)
-def test_the_gate_in_training(tmp_path: Path, setting: str, expected: list[int]) -> None:
-    work = job(tmp_path, f"estimator.gate_in_training={setting}")
-    seen = []
-    step = work.module.training_step
-
-    def watched(batch, batch_idx: int) -> torch.Tensor:
-        if batch_idx == 0:
-            seen.append(int(work.module.network.trace(batch[0])[1][0].gate is not None))
-        return step(batch, batch_idx)
-
-    work.module.training_step = watched
-    run = Figures()
-    work.fit(run)
-    assert seen == expected
-    assert run.logged[0][1]["validation/layer1/density"] < 1  # validation is always gated
+def looked_at(epoch: Epoch, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """Error in percent, loss, the shares of each layer, and the speed-ups that these give on paper."""
+    x, found, densities, nonzero = images, {}, [], [float((images != 0).float().mean())]
+    for k, (u, v) in enumerate(epoch.factors):
+        z, gate = x @ epoch.weights[k].T + epoch.biases[k], x @ u @ v + epoch.biases[k] > 0
+        shares = {
+            "rank": float(RANKS[k]),
+            "density": gate.float().mean(),
+            "true_density": (z > 0).float().mean(),
+            "false_off": ((z > 0) & ~gate).sum() / (z > 0).sum(),
+            "false_on": ((z <= 0) & gate).sum() / (z <= 0).sum(),
+            "sign_agreement": ((z > 0) == gate).float().mean(),
+        }
+        found |= {f"layer{k + 1}/{name}": float(value) for name, value in shares.items()}
+        x = z.clamp(min=0) * gate
+        densities.append(float(gate.float().mean()))
+        nonzero.append(float((x != 0).float().mean()))
+    logits = x @ epoch.weights[2].T + epoch.biases[2]
+    found["error"] = 100 * float((logits.argmax(1) != labels).float().mean())
+    found["loss"] = float((logits.logsumexp(1) - logits[torch.arange(len(labels)), labels]).mean())
+    found["theoretical_speedup"] = speedup(densities, refreshes=1 / 5)
+    found["theoretical_speedup_inference"] = speedup(densities, refreshes=0.0)
+    layers = [LayerCost(d, h, r, a) for d, h, r, a in zip(SIZES, SIZES[1:], RANKS, densities, strict=False)]
+    found["speedup_limit"] = speedup_limit([*layers, LayerCost(8, 3)], nonzero)
+    return found
 
 
-def test_running_moments_are_taken_in_training_and_used(tmp_path: Path) -> None:
-    work = job(tmp_path, "estimator=whitened", "estimator.moments=running")
-    work.fit(Figures())
-    network = work.module.network
-    assert network.hidden[0].running.moments().samples == 50 * 8  # steps 0, 10, .. 70
-    data = network.layer_data(work.calibration)[0]
-    assert data.moments.samples == 50 * 8
-    # Dropout scales what it keeps by 1 / 0.9: squares have 1 / 0.9 of their mean, products keep theirs.
-    own = data.inputs.T @ data.inputs / len(data.inputs)
-    found, diagonal = data.moments.second, torch.eye(64, dtype=torch.bool)
-    assert float(found[diagonal].sum() / own[diagonal].sum()) == pytest.approx(1 / 0.9, abs=0.04)
-    assert float(found[~diagonal].sum() / own[~diagonal].sum()) == pytest.approx(1, abs=0.04)
+def speedup(densities: list[float], refreshes: float) -> float:
+    """The paper's section 3.4, for one sample of a batch of 25."""
+    dense = [(2 * d - 1) * h + h for d, h in pairwise(SIZES)]
+    conditional = float(dense[2])
+    for k, (d, h, r) in enumerate([(12, 10, 4), (10, 8, 3)]):
+        svd = min(14 * d * h**2 + 8 * h**3, 6 * d * h**2 + 20 * h**3)
+        conditional += (2 * d - 1) * r + (2 * r - 1) * h + h + densities[k] * dense[k] + refreshes * svd / 25
+    return sum(dense) / conditional
 
 
-def test_another_estimator_on_a_trained_network(tmp_path: Path) -> None:
-    """On the same network and at the same ranks, whitened factors miss fewer units in every layer."""
-    with initialize_config_dir(str(root() / "conf"), version_base="1.3"):
-        trained = check(compose("config", overrides=["training.epochs=10", "ranks=control"]))
-        tried = [
-            check(compose("config", overrides=["ranks.layers=[8,6]", f"estimator={name}"]))
-            for name in ("random", "svd", "whitened", "whitened")
-        ]
-    dataset = data.load("digits")
-    Job(trained, dataset, tmp_path).fit(Figures())
-    best, missed, seen = checkpoint.best(tmp_path), [], []
-    for config in tried:
-        work = Job(config, dataset, tmp_path)
-        posthoc.refit(work, trained, best, dataset.digest)
-        missed.append([layer.statistics.false_off for layer in work.test(Figures()).layers])
-        seen.append(next(iter(posthoc._seen.values())))
-    drawn, svd, whitened, again = missed
-    assert all(w < s < r for w, s, r in zip(whitened, svd, drawn, strict=True))
-    assert again == whitened
-    assert all(layers is seen[0] for layers in seen)  # looked at once, decomposed once
-    assert set(seen[0][0].spectra) == {"svd", "whitened"}
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        ("estimator.energy_loss=0.01",),
-        ("estimator.density=0.3",),
-        ("ranks=budget", "ranks.budget=0.2", "estimator=whitened-centred"),
-        ("estimator.placement=first", "estimator.refresh=randomised"),
-    ],
-)
-def test_what_else_an_estimator_can_be_told(tmp_path: Path, settings: tuple[str, ...]) -> None:
-    work = job(tmp_path, *settings)
-    work.fit(Figures())
-    first, second = work.test(Figures()).layers
-    if "estimator.density=0.3" in settings:
-        assert first.statistics.density == pytest.approx(0.3, abs=0.06)
-    if "ranks=budget" in settings:
-        assert first.rank * (64 + 256) + second.rank * (256 + 128) <= 0.2 * (64 * 256 + 256 * 128 + 1280)
-    assert (second.rank is None) == ("estimator.placement=first" in settings)
-    assert first.statistics.sign_agreement > 0.6
-
-
-def test_too_few_calibration_images_for_the_rank(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
-        job(tmp_path, "estimator=whitened", "estimator.calibration=10").fit(Figures())
-    assert str(caught.value) == (
-        "estimator.calibration: whitened factors of rank 16 for the 64x256 layer need at least 16 calibration "
-        "samples; found 10"
+def test_three_epochs(small_job, small_data: Dataset) -> None:
+    job, run = small_job(), Figures()
+    job.data.eval_batch_size = 25  # so that three batches add up
+    expected = trained(job, small_data.train)
+    came_to = job.fit(run)
+    kept = checkpoint.load(checkpoint.last(job.folder))["state_dict"]
+    for name, values in (("weight", expected[-1].weights), ("bias", expected[-1].biases)):
+        for layer, value in zip(("hidden.0", "hidden.1", "output"), values, strict=True):
+            torch.testing.assert_close(kept[f"network.{layer}.{name}"], value, rtol=0, atol=1e-5)
+    for k, (u, v) in enumerate(expected[-1].factors):
+        found = kept[f"network.hidden.{k}.u"] @ kept[f"network.hidden.{k}.v"]
+        torch.testing.assert_close(found, u @ v, rtol=0, atol=1e-4)
+    assert [step for step, _ in run.logged] == [1, 2, 3]
+    for number, (epoch, (_, figures)) in enumerate(zip(expected, run.logged, strict=True)):
+        assert figures["train/loss"] == pytest.approx(epoch.loss, abs=1e-5)
+        assert figures["train/learning_rate"] == pytest.approx(0.1 * 0.9**number)
+        assert figures["train/momentum"] == pytest.approx(min(0.5 * 1.1**number, 0.58))
+        assert 0 < figures["train/seconds"] < 5
+        here = {f"validation/{k}": v for k, v in looked_at(epoch, *small_data.validation).items()}
+        assert {k: v for k, v in figures.items() if k.startswith("validation/")} == pytest.approx(
+            here, abs=1e-4
+        )
+        assert figures["refresh/count"] == 1
+        assert 0 < figures["refresh/seconds"] < 5
+        x = small_data.train.images[torch.arange(50) * 120 // 50]
+        for k, (old, new) in enumerate(zip(epoch.before, epoch.factors, strict=True)):
+            gates = [x @ u @ v + epoch.biases[k] > 0 for u, v in (old, new)]
+            stale = float((gates[0] != gates[1]).float().mean())
+            assert figures[f"refresh/layer{k + 1}/sign_disagreement"] == pytest.approx(stale, abs=1e-6)
+            bases = [torch.linalg.qr(v.T)[0] for _, v in (old, new)]
+            angle = torch.linalg.svdvals(bases[0].T @ bases[1])[-1].clamp(max=1).acos().rad2deg()
+            assert figures[f"refresh/layer{k + 1}/subspace_angle"] == pytest.approx(float(angle), abs=0.1)
+            x = (x @ epoch.weights[k].T + epoch.biases[k]).clamp(min=0) * gates[1]
+    errors = [looked_at(epoch, *small_data.validation)["error"] for epoch in expected]
+    best = errors.index(min(errors))
+    assert came_to == (pytest.approx(min(errors), abs=1e-4), best + 1, 3)
+    tested, test_run = looked_at(expected[best], *small_data.test), Figures()
+    examined = job.test(test_run)
+    assert test_run.logged == [(1, pytest.approx({f"test/{k}": v for k, v in tested.items()}, abs=1e-4))]
+    assert examined.error == pytest.approx(tested["error"])
+    assert examined.theoretical_speedup == pytest.approx(tested["theoretical_speedup"], abs=1e-4)
+    assert examined.inference_speedup == pytest.approx(tested["theoretical_speedup_inference"], abs=1e-4)
+    assert [layer[:3] for layer in examined.layers] == [(12, 10, 4), (10, 8, 3)]
+    assert [layer.statistics.density for layer in examined.layers] == pytest.approx(
+        [tested["layer1/density"], tested["layer2/density"]], abs=1e-5
     )
 
 
-def test_a_checkpoint_with_nan_weights_gets_no_new_estimator(tmp_path: Path) -> None:
-    work = job(tmp_path, "training.epochs=1")
-    work.fit(Figures())
-    path = checkpoint.best(tmp_path)
-    saved = checkpoint.load(path)
-    saved["state_dict"]["network.hidden.1.weight"][0, 0] = float("nan")
-    checkpoint.AtomicCheckpointIO().save_checkpoint(saved, path)
-    with pytest.raises(UserError) as caught:
-        posthoc.refit(work, work.config, path, "")
+def test_the_control_has_no_figures_of_gates(small_job, small_data: Dataset) -> None:
+    job, run = small_job(ranks=RanksConfig()), Figures()
+    job.fit(run)
+    for _, figures in run.logged:
+        assert not [name for name in figures if "rank" in name or "sign" in name or "refresh" in name]
+        assert figures["validation/theoretical_speedup"] == 1.0
+        assert figures["validation/layer1/density"] == 1.0
+
+
+def test_since_which_step_the_loss_is_no_number(small_config, small_data: Dataset, tmp_path: Path) -> None:
+    images = small_data.train.images.clone()
+    images[1, 0] = float("nan")  # not among the calibration images
+    train = Split(images, small_data.train.labels)
+    steps = [bool(x.isnan().any()) for x, _ in ArrayBatches(train, 25, seed=3)]
+    job = Job(small_config(), replace(small_data, train=train), tmp_path)
+    with pytest.raises(DivergedError) as caught:
+        job.fit(Figures())
     assert str(caught.value) == (
-        "the 256x128 layer's weights hold NaN or infinity; no estimator can be fitted"
+        f"the loss is not a finite number since step {steps.index(True)} (epoch 1); "
+        "try a smaller training.learning_rate than 0.1"
     )

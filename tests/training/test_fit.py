@@ -1,0 +1,163 @@
+import logging
+import signal
+from types import SimpleNamespace
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from ccsweep.config.schema import RanksConfig
+from ccsweep.data.dataset import Dataset
+from ccsweep.errors import UserError
+from ccsweep.training import checkpoint
+from ccsweep.training.fit import Job, build_network, calibration_images
+from ccsweep.watch import watching
+from tests.training.conftest import Figures
+
+
+def test_weights_are_drawn_from_the_seed(small_config) -> None:
+    torch.manual_seed(99)
+    first = build_network(small_config(weight_std=0.5))
+    again, other = (
+        build_network(small_config(weight_std=0.5)),
+        build_network(small_config(weight_std=0.5, seed=4)),
+    )
+    for a, b, c in zip(first.linears(), again.linears(), other.linears(), strict=True):
+        assert torch.equal(a.weight, b.weight)
+        assert not torch.equal(a.weight, c.weight)
+    assert [layer.weight.shape for layer in first.linears()] == [(10, 12), (8, 10), (3, 8)]
+    assert float(
+        torch.cat([layer.weight.flatten() for layer in first.linears()]).detach().std()
+    ) == pytest.approx(0.5, rel=0.15)
+    assert first.hidden[0].bias.unique().tolist() == pytest.approx([0.1])
+    assert (first.dropout_input, first.dropout_hidden) == (0.1, 0.2)
+
+
+def test_calibration_images_are_spread_over_the_training_set(small_config, small_data: Dataset) -> None:
+    train = small_data.train.images
+    spread = calibration_images(small_config(), small_data)
+    assert torch.equal(spread, torch.stack([train[i * 120 // 50] for i in range(50)]))
+    assert torch.equal(calibration_images(small_config(calibration=500), small_data), train)
+
+
+def test_a_resumed_job_comes_to_what_an_unbroken_one_does(
+    small_config, small_data: Dataset, tmp_path, caplog
+) -> None:
+    whole, parts = Figures(), Figures()
+    caplog.set_level(logging.INFO)
+    expected = Job(small_config(), small_data, tmp_path / "whole").fit(whole)
+    Job(small_config(epochs=1), small_data, tmp_path / "parts").fit(parts, resume=True)
+    assert caplog.messages == ["no epoch was finished yet: starting from the beginning"]
+    assert checkpoint.epochs_done(tmp_path / "parts") == 1
+    assert Job(small_config(), small_data, tmp_path / "parts").fit(parts, resume=True) == expected
+    assert [step for step, _ in parts.logged] == [1, 2, 3]
+    for (_, a), (_, b) in zip(whole.logged, parts.logged, strict=True):
+        a, b = ({k: v for k, v in figures.items() if "seconds" not in k} for figures in (a, b))
+        assert a == b
+    states = [checkpoint.load(checkpoint.last(tmp_path / name))["state_dict"] for name in ("whole", "parts")]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_without_resume_a_folder_begins_anew(small_job) -> None:
+    small_job(epochs=1).fit(Figures())
+    run = Figures()
+    small_job(epochs=1).fit(run)
+    assert [step for step, _ in run.logged] == [1]
+
+
+def test_when_it_stops_early(small_job) -> None:
+    assert small_job(epochs=9, patience=2, learning_rate=1e-9).fit(Figures()).epochs == 3
+    assert small_job(epochs=9, max_minutes=1e-9).fit(Figures()).epochs == 1
+
+
+def test_who_watches_is_told_what_the_ranks_allow(small_job) -> None:
+    def bounds(**changed: object) -> list[dict[str, float]]:
+        heard = []
+        with watching(lambda epoch, figures: heard.append((epoch, dict(figures)))):
+            small_job(epochs=1, **changed).fit(Figures())
+        assert heard[-1][0] == 1
+        return [figures for epoch, figures in heard if epoch == 0]
+
+    dense = [(2 * d - 1) * h + h for d, h in ((12, 10), (10, 8), (8, 3))]
+    estimates = [(2 * d - 1) * r + (2 * r - 1) * h + h for d, h, r in ((12, 10, 4), (10, 8, 3))]
+    assert bounds() == [{"bound": pytest.approx(sum(dense) / (sum(estimates) + dense[2]))}]
+    assert bounds(ranks=RanksConfig(energy=0.9)) == []
+
+
+def test_callbacks_of_the_caller_come_first(small_job) -> None:
+    class Watch(Callback):
+        def on_validation_start(self, trainer, module) -> None:
+            self.before = dict(module.refresh_figures)
+
+    watch = Watch()
+    small_job(epochs=1).fit(Figures(), watch=[watch])
+    assert watch.before == {}  # the job's own refresh had not begun
+
+
+def test_validation_of_a_network_as_it_is(small_job, small_data: Dataset) -> None:
+    job, run = small_job(epochs=1), Figures()
+    trained = job.fit(Figures())
+    examined = job.validate(run)
+    assert examined.error == pytest.approx(trained.validation_error, abs=1e-4)
+    ((step, figures),) = run.logged
+    assert step == 1
+    assert figures["validation/error"] == pytest.approx(examined.error)
+    assert not [name for name in figures if not name.startswith("validation/")]
+    assert job.validate() == examined
+
+
+def test_spectra_of_the_weights(small_job) -> None:
+    job = small_job()
+    job.module.network.refresh()
+    first, second = job.spectra()
+    assert (first[0], first[2]) == ("12x10", 4)
+    assert (second[0], second[2]) == ("10x8", 3)
+    weight = job.module.network.hidden[0].weight.detach()
+    assert first[1] == pytest.approx(
+        torch.linalg.eigvalsh(weight @ weight.T).flip(0).clamp(min=0).sqrt().tolist(), abs=1e-4
+    )
+
+
+def test_devices_and_precisions(small_job, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert small_job(device="auto")._device() == "cpu"
+    with pytest.raises(UserError) as caught:
+        small_job(device="cuda")
+    assert str(caught.value) == (
+        "training.device=cuda: no CUDA GPU is visible to torch here; use training.device=cpu or auto"
+    )
+    job = small_job()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [small._device() for small in (job,)] == ["cpu"]
+    job.config.training.device = "auto"
+    assert job._device() == "cuda"
+    job.config.training.device = "cuda"
+    assert job._device() == "cuda"
+    trainers = [small_job(precision=name)._trainer([]) for name in ("float32", "bfloat16")]
+    assert [trainer.precision for trainer in trainers] == ["32-true", "bf16-mixed"]
+    assert trainers[0].default_root_dir == str(job.folder)
+    assert trainers[0].max_epochs == 3
+    assert trainers[0].num_devices == 1
+
+
+def test_ctrl_c_in_training_is_an_interrupt_and_leaves_no_handler(small_job) -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    class CtrlC(Callback):
+        def on_train_batch_end(self, *arguments) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        small_job().fit(Figures(), watch=[CtrlC()])
+    assert signal.getsignal(signal.SIGINT) is before
+    job = small_job()
+    for run in (job.validate, lambda: job.test(Figures())):
+        job._trainer = lambda callbacks: SimpleNamespace(validate=leave, test=leave)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        assert signal.getsignal(signal.SIGINT) is before
+
+
+def leave(*arguments: object, **options: object) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise SystemExit(1)
