@@ -4,6 +4,7 @@ import copy
 import itertools
 import pickle
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
@@ -219,9 +220,11 @@ class Kernel:
 
     def __init__(self) -> None:
         self.calls: list[tuple] = []
+        self.threads: set[int] = set()
 
     def run(self, x, projected, numbers, table, together, out):
         self.calls.append((x, projected, numbers, table, together))
+        self.threads.add(threading.get_ident())
         out[:] = len(x)
         return len(self.calls) != 2
 
@@ -259,6 +262,7 @@ def test_what_the_kernel_gets(kernel):
 def test_few_inputs_are_projected_by_the_kernel(kernel, way):
     Skipping(Layout(draw([20, 30, 4], rank=3, seed=0)), 0, [way])(torch.ones(64, 20))
     ((_, projected, _, _, together),) = kernel.calls
+    assert kernel.threads == {threading.get_ident()}  # handing it to another would cost more
     assert projected.shape == (0, 0)
     assert together == 64
 
@@ -363,3 +367,24 @@ def test_warming_up_runs_the_kernel_on_nothing_and_says_when_it_compiles(kernel,
     assert (x.shape, x.dtype, projected.shape) == ((0, 1), np.float32, (0, 1))
     assert (numbers.dtype, table.dtype, together) == (np.int32, np.int64, 1)
     assert table.view(LAYER).size == 1
+
+
+def test_only_rows_that_are_not_finite_are_computed_again(monkeypatch):
+    compiled = Compiled(Layout(draw([20, 30, 25, 4], rank=3, seed=3)), (DENSE, GATED, DENSE))
+    ran = []
+
+    def noted(layers, x):
+        ran.append((len(layers), len(x)))
+        return run_dense(layers, x)
+
+    monkeypatch.setattr("ccsweep.engine.compiled.run_dense", noted)
+    x = torch.ones(5, 20)
+    compiled(x)
+    assert ran == [(1, 5), (1, 5)]
+    ran.clear()
+    x[2, 3] = torch.nan
+    compiled(x)
+    assert ran == [(1, 5), (1, 5), (3, 5), (1, 4), (1, 4)]
+    ran.clear()
+    Compiled(compiled.layout, (DENSE, INPUT_SPARSE, DENSE))(x)  # without gates nothing is taken out
+    assert ran == [(1, 5), (1, 5)]
