@@ -1,7 +1,12 @@
 """How arrays lie in memory: whole vectors, rows that start at a cache line, blocks that fit the cache."""
 
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import carray
+from numba.core import types
+from numba.extending import intrinsic
 
+from ccsweep.kernels.compiling import jit
 from ccsweep.kernels.simd import LANES
 
 TILE = 8 * LANES
@@ -36,3 +41,26 @@ def aligned(rows: int, width: int) -> np.ndarray:
     raw = np.empty(rows * width * 4 + line, np.uint8)
     start = -raw.ctypes.data % line
     return raw[start : start + rows * width * 4].view(np.float32).reshape(rows, width)
+
+
+@intrinsic
+def _pointer(typing, address):
+    def codegen(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.intp), codegen
+
+
+@jit
+def floats(address, size):
+    """The float32 array at an address.
+
+    Numba counts who holds a slice, in one place that all threads write to: this nobody counts.
+    """
+    return carray(_pointer(address), (size,), np.float32)
+
+
+@jit
+def ints(address, size):
+    """The int32 array at an address; see :func:`floats`."""
+    return carray(_pointer(address), (size,), np.int32)

@@ -6,6 +6,8 @@ as lists of (index, value) pairs, ascending, one for each sample, dropout done a
 
 Every kernel does the samples from ``first`` to ``last``; what it does for one depends on no other.
 ``dropout`` is (key of the step, level, limit, 1/keep), see ``kernels.dropout``.
+
+Where an address is taken of an array made here, its ``ctypes`` is kept, or numba would free it at once.
 """
 
 import numpy as np
@@ -14,8 +16,21 @@ from ccsweep.kernels.compiling import jit, kernel
 from ccsweep.kernels.dropout import append_kept, list_kept, sample_key
 from ccsweep.kernels.float32 import add_rows
 from ccsweep.kernels.lists import append_positive, turn, within
-from ccsweep.kernels.memory import TILE
+from ccsweep.kernels.memory import TILE, floats, ints
 from ccsweep.kernels.simd import LANES, four_dots
+
+
+@jit
+def addresses(lists):
+    """Where lists begin, and how far one is from the next."""
+    return lists[0].ctypes.data, lists[1].ctypes.data, lists[0].shape[1]
+
+
+@jit
+def listed(at, s):
+    """The list of a sample: indices and values."""
+    indices, values, wide = at
+    return ints(indices + 4 * wide * s, wide), floats(values + 4 * wide * s, wide)
 
 
 @kernel
@@ -24,22 +39,24 @@ def take(x, numbers, dropout, lists, losses, first, last):
 
     ``losses`` (batch,) start at 0; at NaN for a sample that is not finite, which gates could hide.
     """
-    indices, values, counts = lists
+    counts = lists[2]
     key, level, limit, scale = dropout
-    rest = np.empty(LANES, np.float32)
+    rest, images, features = np.empty(LANES, np.float32), x.ctypes.data, x.shape[1]
+    at = addresses(lists)
     for s in range(first, last):
-        words = sample_key(key, level, s)
-        counts[s] = list_kept(x[s], rest, numbers, indices[s], values[s], words, limit, scale)
-        losses[s] = 0 * values[s, : counts[s]].sum()
+        index, value = listed(at, s)
+        words, row = sample_key(key, level, s), floats(images + 4 * features * s, features)
+        counts[s] = list_kept(row, rest, numbers, index, value, words, limit, scale)
+        losses[s] = 0 * value[: counts[s]].sum()
 
 
 @jit
 def _close(new, penalty, losses, delta, first, last):
     """Ends a level: adds the L1 norm of what it keeps to the losses, and empties its gradient."""
-    _, values, counts = new
+    counts, at = new[2], addresses(new)
     delta[first:last] = 0
     for s in range(first, last):
-        losses[s] += penalty * values[s, : counts[s]].sum()
+        losses[s] += penalty * listed(at, s)[1][: counts[s]].sum()
 
 
 @kernel
@@ -56,57 +73,58 @@ def forward(lists, numbers, rows, bias, units, block, dropout, new, penalty, los
         losses: float64 (batch,), which the penalty is added to.
         delta: of the new level, (batch, units in whole vectors): set to 0.
     """
-    indices, values, counts = lists
-    new_indices, new_values, new_counts = new
+    counts, new_counts = lists[2], new[2]
     key, level, limit, scale = dropout
     stride = rows.shape[1]
     sums = np.empty(block, np.float32)
+    before, after = addresses(lists), addresses(new)
     new_counts[first:last] = 0
     for f in range(0, stride, block):
-        width = min(block, stride - f)
+        width, named = min(block, stride - f), numbers[f:]
         weights, biases = rows.ctypes.data + 4 * f, bias.ctypes.data + 4 * f
         for s in range(first, last):
-            add_rows(indices[s], values[s], counts[s], weights, stride, biases, sums, width)
+            index, value = listed(before, s)
+            add_rows(index, value, counts[s], weights, stride, biases, sums, width)
+            index, value = listed(after, s)
             words = sample_key(key, level, s)
-            index, value, c = new_indices[s], new_values[s], new_counts[s]
-            c = append_kept(numbers[f:], sums, width, index, value, c, words, limit, scale)
+            c = append_kept(named, sums, width, index, value, new_counts[s], words, limit, scale)
             new_counts[s] = within(index, c, units)
     _close(new, penalty, losses, delta, first, last)
 
 
 @jit
-def project(lists, gate, first, last):
+def _project(lists, u, first, last):
     """t = x U, (samples, rank in whole vectors), from lists."""
-    indices, values, counts = lists
-    u = gate[0]
-    width = u.shape[1]
-    zeros = np.zeros(width, np.float32)
-    t = np.empty((last - first, width), np.float32)
+    counts, at, width = lists[2], addresses(lists), u.shape[1]
+    nothing, t = np.zeros(width, np.float32).ctypes, np.empty((last - first, width), np.float32)
+    rows, out = u.ctypes.data, t.ctypes.data
     for s in range(first, last):
-        add_rows(
-            indices[s], values[s], counts[s], u.ctypes.data, width, zeros.ctypes.data, t[s - first], width
-        )
+        index, value = listed(at, s)
+        row = floats(out + 4 * width * (s - first), width)
+        add_rows(index, value, counts[s], rows, width, nothing.data, row, width)
     return t
 
 
 @jit
 def _candidates(lists, numbers, bias, gate, dropout, units, new, first, last):
     """Lists the units of each sample that neither the estimator nor dropout leaves out, with their scores."""
-    _, v, shift = gate
-    new_indices, new_values, new_counts = new
+    u, v, shift = gate
+    new_counts, after = new[2], addresses(new)
     key, level, limit, _ = dropout
     rank, stride = v.shape
-    t = project(lists, gate, first, last)
-    scores, shifted = np.empty(TILE, np.float32), bias + shift
+    t = _project(lists, u, first, last)
+    projected, wide = t.ctypes, t.shape[1]
+    scores, shifted = np.empty(TILE, np.float32), (bias + shift).ctypes
     new_counts[first:last] = 0
     for f in range(0, stride, TILE):
-        width = min(TILE, stride - f)
-        part, biases = v.ctypes.data + 4 * f, shifted.ctypes.data + 4 * f
+        width, named = min(TILE, stride - f), numbers[f:]
+        part, biases = v.ctypes.data + 4 * f, shifted.data + 4 * f
         for s in range(first, last):
-            add_rows(numbers, t[s - first], rank, part, stride, biases, scores, width)
+            row = floats(projected.data + 4 * wide * (s - first), wide)
+            add_rows(numbers, row, rank, part, stride, biases, scores, width)
+            index, value = listed(after, s)
             words = sample_key(key, level, s)
-            index, value, c = new_indices[s], new_values[s], new_counts[s]
-            c = append_kept(numbers[f:], scores, width, index, value, c, words, limit, np.float32(1))
+            c = append_kept(named, scores, width, index, value, new_counts[s], words, limit, np.float32(1))
             new_counts[s] = within(index, c, units)
 
 
@@ -139,9 +157,9 @@ def forward_gated(
     turn(new, first, last, starts, samples, unused)
     new_counts[first:last] = 0
     chunks = np.arange(0, stride, LANES).astype(np.int32)
-    start, dots = x.ctypes.data, np.empty(4, np.float32)
+    start, weights, dots = x.ctypes.data, rows.ctypes.data, np.empty(4, np.float32)
     for j in range(units):
-        end = starts[j + 1]
+        end, row = starts[j + 1], floats(weights + 4 * stride * j, stride)
         for p in range(starts[j], end, 4):
             # At the end of the list one sample fills up the four: its row is in the cache already.
             a, b, c, d = (
@@ -150,7 +168,7 @@ def forward_gated(
                 start + 4 * stride * samples[min(p + 2, end - 1)],
                 start + 4 * stride * samples[min(p + 3, end - 1)],
             )
-            four_dots(rows[j], chunks, chunks.size, a, b, c, d, dots, 0)
+            four_dots(row, chunks, chunks.size, a, b, c, d, dots, 0)
             for q in range(min(4, end - p)):
                 s, z = samples[p + q], dots[q] + bias[j]
                 new_indices[s, new_counts[s]], new_values[s, new_counts[s]] = j, z * dropout[3]
@@ -171,11 +189,13 @@ def finish(lists, rows, bias, classes, labels, share, delta, losses, wrong, firs
         losses: float64 (batch,), which the cross entropy is added to.
         wrong: bool (batch,): whether another class than the label's has the largest output.
     """
-    indices, values, counts = lists
+    counts, at = lists[2], addresses(lists)
     stride = rows.shape[1]
+    weights, biases, out = rows.ctypes.data, bias.ctypes.data, delta.ctypes.data
     for s in range(first, last):
-        z = delta[s]
-        add_rows(indices[s], values[s], counts[s], rows.ctypes.data, stride, bias.ctypes.data, z, stride)
+        index, value = listed(at, s)
+        z = floats(out + 4 * stride * s, stride)
+        add_rows(index, value, counts[s], weights, stride, biases, z, stride)
         z[classes:] = 0
         best = 0
         for j in range(1, classes):
@@ -207,23 +227,25 @@ def examine(lists, numbers, rows, bias, gate, units, block, new, counts, first, 
         new: the level that the layer makes, gated.
         counts: int64 (batch, 3), filled: units computed, positive, positive but gated off.
     """
-    indices, values, listed = lists
-    new_indices, new_values, new_counts = new
-    _, v, shift = gate
+    before, after, new_counts = addresses(lists), addresses(new), new[2]
+    u, v, shift = gate
     gated, rank, stride = shift.size > 0, v.shape[0], rows.shape[1]
-    shifted = bias + shift if gated else bias
-    t = project(lists, gate, first, last)
+    shifted = (bias + shift if gated else bias).ctypes
+    t = _project(lists, u, first, last)
+    projected, wide = t.ctypes, t.shape[1]
     sums, scores = np.empty(block, np.float32), np.full(block, np.inf, np.float32)
     new_counts[first:last] = 0
     counts[first:last] = 0
     for f in range(0, stride, block):
-        width = min(block, stride - f)
+        width, named = min(block, stride - f), numbers[f:]
         weights, biases = rows.ctypes.data + 4 * f, bias.ctypes.data + 4 * f
-        part, others = v.ctypes.data + 4 * f, shifted.ctypes.data + 4 * f
+        part, others = v.ctypes.data + 4 * f, shifted.data + 4 * f
         for s in range(first, last):
-            add_rows(indices[s], values[s], listed[s], weights, stride, biases, sums, width)
+            index, value = listed(before, s)
+            add_rows(index, value, lists[2][s], weights, stride, biases, sums, width)
             if gated:
-                add_rows(numbers, t[s - first], rank, part, stride, others, scores, width)
+                row = floats(projected.data + 4 * wide * (s - first), wide)
+                add_rows(numbers, row, rank, part, stride, others, scores, width)
             computed, active, missed = 0, 0, 0
             for j in range(min(width, units - f)):
                 on, positive = scores[j] > 0, sums[j] > 0
@@ -234,6 +256,6 @@ def examine(lists, numbers, rows, bias, gate, units, block, new, counts, first, 
             counts[s, 0] += computed
             counts[s, 1] += active
             counts[s, 2] += missed
-            index, value = new_indices[s], new_values[s]
-            c = append_positive(numbers[f:], sums, width, index, value, new_counts[s])
+            index, value = listed(after, s)
+            c = append_positive(named, sums, width, index, value, new_counts[s])
             new_counts[s] = within(index, c, units)

@@ -13,6 +13,7 @@ import numpy as np
 from ccsweep.kernels.compiling import jit, kernel
 from ccsweep.kernels.float32 import add_rows
 from ccsweep.kernels.lists import turn
+from ccsweep.kernels.memory import floats, ints
 from ccsweep.kernels.simd import LANES, add_and_dot_1, add_and_dot_2, add_and_dot_4, add_and_dot_8
 
 
@@ -34,42 +35,47 @@ def _add_and_dot(indices, values, count, rows, stride, weights, sums, dots, widt
 
 
 @jit
-def _descend(weights, momenta, gradient, width, descent):
-    """One step of SGD as torch takes it."""
+def _descend(weights, momenta, gradient, squares, width, descent):
+    """One step of SGD as torch takes it, weights and momenta at addresses; adds up the new squares."""
     rate, momentum, decay = descent
+    w, m = floats(weights, width), floats(momenta, width)
     for j in range(width):
-        m = momentum * momenta[j] + (gradient[j] + decay * weights[j])
-        momenta[j] = m
-        weights[j] -= rate * m
+        m[j] = momentum * m[j] + (gradient[j] + decay * w[j])
+        w[j] -= rate * m[j]
+        squares[j] += w[j] * w[j]
 
 
 @jit
-def _descend_biases(delta, batch, bias, momenta, descent, share, shares):
-    """The share's part of the biases takes its step."""
+def _descend_biases(delta, batch, biases, descent, share, shares):
+    """A share of the biases takes its step."""
+    bias, momenta = biases
     vectors = bias.size // LANES
     low, high = vectors * share // shares * LANES, vectors * (share + 1) // shares * LANES
-    gradient = np.zeros(high - low, np.float32)
+    start, stride = delta.ctypes.data + 4 * low, delta.shape[1]
+    gradient, squares = np.zeros(high - low, np.float32), np.zeros(high - low, np.float32)
     for s in range(batch):
-        part = delta[s, low:high]
+        part = floats(start + 4 * stride * s, high - low)
         for j in range(high - low):
             gradient[j] += part[j]
     rate, momentum, _ = descent
-    _descend(bias[low:high], momenta[low:high], gradient, high - low, (rate, momentum, np.float32(0)))
+    weights, momenta = bias.ctypes.data + 4 * low, momenta.ctypes.data + 4 * low
+    _descend(weights, momenta, gradient, squares, high - low, (rate, momentum, np.float32(0)))
 
 
 @kernel
 def by_input(
-    lists, delta, batch, weights, momenta, norms, descent, below, penalty, scale, block, room, share, shares
+    lists, delta, batch, weights, biases, squares, descent, below, penalty, scale, block, room, share, shares
 ):
     """A layer without a gate: the gradients of its inputs, and its step.
 
     Args:
         lists: the level that comes in.
         delta: of the level that goes out.
-        weights: rows float32 (inputs, units in whole vectors), and bias (units in whole vectors,).
-        momenta: of both.
-        norms: float32 (shares, units in whole vectors or more): the sum of squares of the stepped weights.
-        below: delta of the level that comes in, where it is active; (0, 0) where it is not wanted.
+        weights: float32 (inputs, units in whole vectors), and their momenta.
+        biases: float32 (units in whole vectors,), and theirs.
+        squares: float32 (shares, units in whole vectors or more): filled with the sums of the squares of the
+            stepped weights, over the share's inputs.
+        below: delta of the level that comes in, filled where that is active; (0, 0) where it is not wanted.
         penalty: what L1 adds to it.
         scale: 1/keep of that level.
         block: units that all inputs go through together, so that their deltas stay in the cache.
@@ -78,35 +84,33 @@ def by_input(
         share: of the inputs, and of the biases.
         shares: how many there are.
     """
-    rows, bias = weights
-    row_momenta, bias_momenta = momenta
-    inputs, stride = rows.shape
+    inputs, stride = weights[0].shape
     starts, samples, values, dots = room[0][share, : inputs + 1], room[1], room[2], room[3]
     low, high = turn(lists, 0, batch, starts, samples, values, share, shares)
     wanted = below.size > 0
     dots[starts[low] : starts[high]] = 0
-    total = norms[share, :stride]
-    total[:] = 0
-    gradient, zeros = np.empty(block, np.float32), np.zeros(block, np.float32)
+    squares[share, :stride] = 0
+    gradient, nothing = np.empty(block, np.float32), np.zeros(block, np.float32).ctypes
+    rows, momenta = weights[0].ctypes.data, weights[1].ctypes.data
+    total = squares.ctypes.data + 4 * squares.shape[1] * share
+    at_samples, at_values, at_dots = samples.ctypes.data, values.ctypes.data, dots.ctypes.data
     for f in range(0, stride, block):
         width = min(block, stride - f)
-        deltas = delta.ctypes.data + 4 * f
+        deltas, part = delta.ctypes.data + 4 * f, floats(total + 4 * f, width)
         for i in range(low, high):
-            a, n = starts[i], starts[i + 1] - starts[i]
-            row = rows[i, f : f + width]
+            a, n = 4 * starts[i], starts[i + 1] - starts[i]
+            listed, value, row = ints(at_samples + a, n), floats(at_values + a, n), 4 * (i * stride + f)
             if wanted:
-                address = row.ctypes.data
-                _add_and_dot(samples[a:], values[a:], n, deltas, stride, address, gradient, dots[a:], width)
+                dot = floats(at_dots + a, n)
+                _add_and_dot(listed, value, n, deltas, stride, rows + row, gradient, dot, width)
             else:
-                add_rows(samples[a:], values[a:], n, deltas, stride, zeros.ctypes.data, gradient, width)
-            _descend(row, row_momenta[i, f : f + width], gradient, width, descent)
-            for j in range(width):
-                total[f + j] += row[j] * row[j]
+                add_rows(listed, value, n, deltas, stride, nothing.data, gradient, width)
+            _descend(rows + row, momenta + row, gradient, part, width, descent)
     if wanted:
         for i in range(low, high):
             for q in range(starts[i], starts[i + 1]):
                 below[samples[q], i] = (dots[q] + penalty) * scale
-    _descend_biases(delta, batch, bias, bias_momenta, descent, share, shares)
+    _descend_biases(delta, batch, biases, descent, share, shares)
 
 
 @kernel
@@ -118,58 +122,56 @@ def gradients_by_sample(new, delta, rows, lists, below, penalty, scale, block, f
         delta: of that level.
         rows: the weights, float32 (units, inputs in whole vectors).
         block: inputs that all samples go through together.
-        lists, below, penalty, scale: as in :func:`by_input`.
+        lists, below, penalty, scale: as in :func:`by_input`; ``below`` is wanted.
     """
     stride = rows.shape[1]
-    wide = max(delta.shape[1], stride)
-    found, zeros = np.empty(wide, np.float32), np.zeros(block, np.float32)
+    found, nothing = np.empty(max(delta.shape[1], stride), np.float32), np.zeros(block, np.float32).ctypes
+    sums, listed, wide = below.ctypes.data, new[0].ctypes.data, new[0].shape[1]
     for f in range(0, stride, block):
-        width = min(block, stride - f)
-        address = rows.ctypes.data + 4 * f
+        width, address = min(block, stride - f), rows.ctypes.data + 4 * f
         for s in range(first, last):
-            listed, count = new[0][s], new[2][s]
+            indices, count = ints(listed + 4 * wide * s, wide), new[2][s]
             for p in range(count):
-                found[p] = delta[s, listed[p]]
-            add_rows(listed, found, count, address, stride, zeros.ctypes.data, below[s, f:], width)
+                found[p] = delta[s, indices[p]]
+            out = floats(sums + 4 * (stride * s + f), width)
+            add_rows(indices, found, count, address, stride, nothing.data, out, width)
+    active, counts = lists[0], lists[2]
     for s in range(first, last):
-        listed, count = lists[0][s], lists[2][s]
-        for p in range(count):
-            found[p] = (below[s, listed[p]] + penalty) * scale
-        below[s] = 0
-        for p in range(count):
-            below[s, listed[p]] = found[p]
+        for p in range(counts[s]):
+            found[p] = (below[s, active[s, p]] + penalty) * scale
+        floats(sums + 4 * stride * s, stride)[:] = 0
+        for p in range(counts[s]):
+            below[s, active[s, p]] = found[p]
 
 
 @kernel
-def by_unit(new, delta, batch, x, weights, momenta, descent, max_norm, room, share, shares):
+def by_unit(new, delta, batch, x, weights, biases, descent, max_norm, room, share, shares):
     """A gated layer's step, max-norm included.
 
     Args:
         new: the level that goes out.
         delta: of that level.
         x: float32 (batch, inputs in whole vectors), the level that comes in.
-        weights: rows float32 (units, inputs in whole vectors), and bias.
+        weights: float32 (units, inputs in whole vectors), and their momenta.
         max_norm: no unit's incoming weights are longer than this afterwards.
-        momenta, descent, room, share, shares: as in :func:`by_input`, the shares of units.
+        biases, descent, room, share, shares: as in :func:`by_input`, the shares of units.
     """
-    rows, bias = weights
-    row_momenta, bias_momenta = momenta
-    units, stride = rows.shape
+    units, stride = weights[0].shape
     starts, samples, values = room[0][share, : units + 1], room[1], room[2]
     low, high = turn(new, 0, batch, starts, samples, values, share, shares)
-    gradient, zeros = np.empty(stride, np.float32), np.zeros(stride, np.float32)
+    gradient, squares = np.empty(stride, np.float32), np.zeros(stride, np.float32)
+    nothing = np.zeros(stride, np.float32).ctypes
+    rows, momenta, inputs = weights[0].ctypes.data, weights[1].ctypes.data, x.ctypes.data
+    at_samples, at_values = samples.ctypes.data, values.ctypes.data
     for j in range(low, high):
-        a, n = starts[j], starts[j + 1] - starts[j]
-        for q in range(a, a + n):
-            values[q] = delta[samples[q], j]
-        add_rows(samples[a:], values[a:], n, x.ctypes.data, stride, zeros.ctypes.data, gradient, stride)
-        row = rows[j]
-        _descend(row, row_momenta[j], gradient, stride, descent)
-        total = np.float32(0)
-        for i in range(stride):
-            total += row[i] * row[i]
-        norm = np.sqrt(total)
+        a, n, row = starts[j], starts[j + 1] - starts[j], 4 * j * stride
+        listed, value = ints(at_samples + 4 * a, n), floats(at_values + 4 * a, n)
+        for q in range(n):
+            value[q] = delta[listed[q], j]
+        add_rows(listed, value, n, inputs, stride, nothing.data, gradient, stride)
+        squares[:] = 0
+        _descend(rows + row, momenta + row, gradient, squares, stride, descent)
+        norm = np.sqrt(squares.sum())
         if not norm <= max_norm:
-            for i in range(stride):
-                row[i] *= max_norm / norm
-    _descend_biases(delta, batch, bias, bias_momenta, descent, share, shares)
+            floats(rows + row, stride)[:] *= max_norm / norm
+    _descend_biases(delta, batch, biases, descent, share, shares)

@@ -74,7 +74,7 @@ class Room:
         self.numbers = np.arange(widest + 2 * TILE, dtype=np.int32)
         pairs = [np.empty(batch * widest, kind) for kind in (np.int32, np.float32, np.float32)]
         self.turned = (np.empty((threads, widest + 1), np.int64), *pairs)
-        self.norms = np.empty((threads, spaced(widest)), np.float32)
+        self.squares = np.empty((threads, spaced(widest)), np.float32)
 
 
 class Threads:
@@ -156,12 +156,12 @@ class ByInput(Layer):
     ) -> None:
         """The gradient of the level before, and the layer's step."""
         batch, level, new, below = passed
-        state = (self.rows, self.bias), (self.row_momenta, self.bias_momenta)
+        state = (self.rows, self.row_momenta), (self.bias, self.bias_momenta)
         together = block(batch, self.bias.size)
-        given = level.lists, new.delta, batch, *state, room.norms, descent, *below, together, room.turned
+        given = level.lists, new.delta, batch, *state, room.squares, descent, *below, together, room.turned
         threads.share(lambda share: update.by_input(*given, share, threads.count))
         if max_norm is not None:
-            self._limit(room.norms[:, : self.units].sum(0), max_norm)
+            self._limit(room.squares[:, : self.units].sum(0), max_norm)
 
     def _limit(self, squares: Array, max_norm: float) -> None:
         """Scale each unit's incoming weights so that their norm is at most ``max_norm``.
@@ -205,7 +205,7 @@ class ByUnit(Layer):
         if below[0].size:
             given = new.lists, new.delta, self.rows, level.lists, *below, self.block
             threads.split(batch, lambda *part: update.gradients_by_sample(*given, *part))
-        state = (self.rows, self.bias), (self.row_momenta, self.bias_momenta)
+        state = (self.rows, self.row_momenta), (self.bias, self.bias_momenta)
         longest = np.float32(np.inf if max_norm is None else max_norm)
         taken = new.lists, new.delta, batch, level.rows, *state, descent, longest, room.turned
         threads.share(lambda share: update.by_unit(*taken, share, threads.count))

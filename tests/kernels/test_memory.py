@@ -1,6 +1,9 @@
 """Rows and blocks by hand."""
 
+import numpy as np
+
 from ccsweep.kernels import memory
+from tests.kernels.test_simd import called
 
 
 def test_rows_are_whole_vectors_and_long_ones_an_odd_number_of_them():
@@ -21,3 +24,13 @@ def test_arrays_start_at_a_cache_line():
     arrays = [memory.aligned(rows, width) for rows in (1, 3, 7) for width in (16, 48)]
     assert [array.shape for array in arrays] == [(rows, width) for rows in (1, 3, 7) for width in (16, 48)]
     assert all(array.ctypes.data % 64 == 0 and array.dtype == "float32" for array in arrays)
+
+
+def test_arrays_at_addresses():
+    for kind, at in ((np.float32, memory.floats), (np.int32, memory.ints)):
+        values = np.arange(8).astype(kind)
+        part = called(at)(values.ctypes.data + 8, 5)
+        assert part.dtype == kind
+        assert part.tolist() == [2, 3, 4, 5, 6]
+        part[0] = 9
+        assert values[2] == 9

@@ -164,10 +164,10 @@ class Stepped:
     def state(self, by_unit: bool) -> tuple[Any, Any]:
         turned = (self.weight, self.momentum) if by_unit else (self.weight.T, self.momentum.T)
         rows, momenta = map(padded, turned)
-        return (rows, padded(self.bias)[0]), (momenta, padded(self.bias_momentum)[0])
+        return (rows, momenta), (padded(self.bias)[0], padded(self.bias_momentum)[0])
 
     def assert_stepped(self, state: tuple[Any, Any], by_unit: bool) -> None:
-        (rows, bias), (momenta, bias_momenta) = state
+        (rows, momenta), (bias, bias_momenta) = state
         for found, expected in ((rows, self.weight_after), (momenta, self.momentum_after)):
             np.testing.assert_array_equal(found, padded(expected if by_unit else expected.T))
         np.testing.assert_array_equal(bias, padded(self.bias_after)[0])
@@ -185,13 +185,13 @@ SHARES = pytest.mark.parametrize("shares", [1, 3])
 def test_a_step_by_input(inputs, units, shares, wanted, block):
     case = Stepped(inputs, units)
     state, room = case.state(by_unit=False), case.room(shares)
-    norms = np.full((shares, 400), 7, np.float32)
+    squares = np.full((shares, 400), 7, np.float32)
     below = np.zeros((BATCH, inputs) if wanted else (0, 0), np.float32)
-    given = lists_of(case.x), padded(case.delta), BATCH, *state, norms, case.descent
+    given = lists_of(case.x), padded(case.delta), BATCH, *state, squares, case.descent
     for share in range(shares):
         update.by_input(*given, below, case.penalty, case.scale, block, room, share, shares)
     case.assert_stepped(state, by_unit=False)
-    np.testing.assert_array_equal(norms[:, :units].sum(0), np.square(case.weight_after).sum(1))
+    np.testing.assert_array_equal(squares[:, :units].sum(0), np.square(case.weight_after).sum(1))
     if wanted:
         np.testing.assert_array_equal(below, case.below)
 
