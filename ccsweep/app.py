@@ -26,6 +26,7 @@ from ccsweep.config.explain import explain
 from ccsweep.config.places import root
 from ccsweep.config.register import register
 from ccsweep.errors import UserError
+from ccsweep.study.folder import TrialFolder
 from ccsweep.tasks import task
 from ccsweep.tracking.mask import mask, mask_log_records
 
@@ -39,13 +40,14 @@ def run_task(cfg: DictConfig) -> dict[str, Any]:
     folder = Path(hydra_config.runtime.output_dir)
     try:
         config = check(cfg)
-        return task(config.task)(config, folder, list(hydra_config.overrides.task))
+        return task(config.task)(config, TrialFolder(folder), list(hydra_config.overrides.task))
     except UserError as error:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # nothing was written: leave nothing behind
         if hydra_config.mode == RunMode.MULTIRUN:
             raise  # one job's mistake must not end the others: the sweeper counts it
         _fail(str(error), status=2)
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # Hydra made it for every command; not all write something
 
 
 def main() -> None:

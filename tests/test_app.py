@@ -10,6 +10,7 @@ import pytest
 
 from ccsweep.config.places import root
 from tests.conftest import ROOT, User
+from tests.report.study import studies
 
 HEAVY = ("torch", "pytorch_lightning", "mlflow", "sklearn", "matplotlib")
 
@@ -50,6 +51,13 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(user: User) -> None:
         assert len(done.stderr.splitlines()) == 1, done.stderr
         assert done.stderr.startswith("ccsweep: ")
     assert not any(p.is_file() for p in user.folder.rglob("*"))
+
+
+def test_a_command_that_writes_nothing_leaves_no_folder(user: User) -> None:
+    studies.typical(user.folder / "outputs" / "sweeps" / "digits_pareto")
+    done = user.run("task=sweep_status", "sweep.name=digits_pareto")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (user.folder / "outputs").iterdir()] == ["sweeps"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(user: User) -> None:

@@ -3,7 +3,6 @@
 ``training.resume=RUN`` goes on with it, ``task=evaluate run=RUN`` tests it again.
 """
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,13 +19,14 @@ from ccsweep.config.marks import Role
 from ccsweep.config.schema import Config, RanksConfig
 from ccsweep.dotted import is_under
 from ccsweep.errors import UserError
-from ccsweep.tracking import find_run, resolve_uri
-from ccsweep.tracking.find import run_id_of, store_of
+from ccsweep.study.folder import TrialFolder
+from ccsweep.tasks.run import begun, prepared
+from ccsweep.tracking import Run, find_run, resolve_uri
+from ccsweep.tracking.find import store_of
 
 if TYPE_CHECKING:
     from ccsweep.data.dataset import Dataset
-
-SETTINGS, DATA = "config.yaml", "data.json"
+    from ccsweep.training.fit import Job
 
 _MAY_CHANGE = {"training.resume": Role.RESUME, "run": Role.RUN}
 
@@ -35,7 +35,7 @@ _MAY_CHANGE = {"training.resume": Role.RESUME, "run": Role.RUN}
 class Earlier:
     """A run of before, with the settings that this command gives it."""
 
-    folder: Path
+    folder: TrialFolder
     run_id: str | None
     settings: Config
     trained: Config
@@ -59,10 +59,12 @@ def find(config: Config, overrides: Sequence[str], by: str) -> Earlier:
     ref = (typed or [str(OmegaConf.select(OmegaConf.structured(config), by))])[-1].strip("'\"")
     _set_store(config, Path(ref))
     found = find_run(resolve_uri(config.tracking.uri), ref)
-    path = found.folder / SETTINGS
-    if not path.is_file():
-        raise UserError(f"{by}={ref}: {path} is missing; expected a run id or the folder of a ccsweep run")
-    settings = read_settings(path)
+    folder = TrialFolder(found.folder)
+    if not folder.settings.is_file():
+        raise UserError(
+            f"{by}={ref}: {folder.settings} is missing; expected a run id or the folder of a ccsweep run"
+        )
+    settings = read_settings(folder.settings)
     trained: Config = OmegaConf.to_object(settings)  # type: ignore[assignment]
     given = OmegaConf.structured(config)
     for key in dict(map(_parted, overrides)):
@@ -83,43 +85,38 @@ def find(config: Config, overrides: Sequence[str], by: str) -> Earlier:
     settings.tracking = given.tracking
     merged: Config = OmegaConf.to_object(settings)  # type: ignore[assignment]
     check_values(merged)
-    return Earlier(found.folder, found.run_id, merged, trained)
-
-
-def check_can_go_on(earlier: Earlier, dataset: "Dataset") -> None:
-    """Refuse, before anything is touched, what would not continue the earlier run.
-
-    Raises:
-        UserError: other data, a damaged checkpoint, or all epochs done that are asked for.
-    """
-    from ccsweep.training import checkpoint
-
-    began: dict[str, str] = json.loads((earlier.folder / DATA).read_text())
-    if began["digest"] != dataset.digest:
-        raise UserError(
-            f"training.resume: the run began with {began['label']} ({began['digest']}), found "
-            f"{dataset.label} ({dataset.digest}): set data.dir to the same data, or train anew"
-        )
-    done = checkpoint.epochs_done(earlier.folder)
-    if done > (epochs := earlier.settings.training.epochs):
-        raise UserError(f"training.epochs={epochs}: the run has done {done} already; expected {done} or more")
+    return Earlier(folder, found.run_id, merged, trained)
 
 
 @contextmanager
-def sole_user(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run; the lock falls with the process, however that ends.
+def taken_up(
+    config: Config, folder: TrialFolder, overrides: list[str]
+) -> Iterator[tuple[Run, "Job", "Dataset"]]:
+    """A new run with the network of an earlier one, and with the estimator that the overrides name.
+
+    Args:
+        config: this command's; ``run`` names the earlier run.
+        folder: of the new run.
+        overrides: what the command says.
 
     Raises:
-        UserError: another process holds it.
+        UserError: no such run, or an override that a trained run cannot take.
     """
-    from filelock import FileLock, Timeout
+    named = spelled_out(overrides)
+    earlier = find(config, named, "run")
+    settings = earlier.settings
+    settings.task, settings.run = config.task, earlier.run_id or str(earlier.folder.path)
+    with prepared(settings) as dataset, begun(settings, folder, overrides, dataset) as run:
+        from ccsweep.training import checkpoint, posthoc
+        from ccsweep.training.fit import Job
 
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"{folder}: another process is working on this run; wait for it or stop it") from None
+        job = Job(settings, dataset, folder.path)
+        saved = checkpoint.best(earlier.folder.path)
+        if changes_estimator(named):
+            posthoc.refit(job, earlier.trained, saved, dataset.digest)
+        else:
+            checkpoint.load_network(job.module.network, saved)
+        yield run, job, dataset
 
 
 def spelled_out(overrides: Sequence[str]) -> list[str]:
@@ -155,20 +152,6 @@ def _set_store(config: Config, folder: Path) -> None:
     """Take the store that the run's folder names, unless the user names one."""
     if config.tracking.uri is None and "MLFLOW_TRACKING_URI" not in os.environ:
         config.tracking.uri = store_of(folder)
-
-
-def require_folder(earlier: Earlier) -> str:
-    """Return the id of a run whose own folder, with its last checkpoint, is on this machine.
-
-    Raises:
-        UserError: only its artifacts are.
-    """
-    if earlier.run_id is None or run_id_of(earlier.folder) is None:
-        raise UserError(
-            "training.resume: the run's own folder is not on this machine, and its artifacts hold no "
-            "checkpoint to go on from: resume where it was trained (tags ccsweep.host, ccsweep.folder)"
-        )
-    return earlier.run_id
 
 
 def _parted(override: str) -> tuple[str, str]:

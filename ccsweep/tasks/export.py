@@ -10,9 +10,10 @@ from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
 from ccsweep.files import write_text
 from ccsweep.study import front
+from ccsweep.study.folder import TrialFolder
 from ccsweep.study.notes import notes, study_notes
 from ccsweep.tasks.experiment import experiment, settings_in
-from ccsweep.tasks.sweep_status import drop, existing
+from ccsweep.tasks.sweep_status import existing
 from ccsweep.tracking.mask import mask
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[\w.+-]+")  # what Hydra takes as an option without quotes
 
 
-def export(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any]:
+def export(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[str, Any]:
     """Write the trial that ``pick`` asks for as an experiment file; returns its number, path and command.
 
     ``to`` is the name of an experiment, or a path (with a slash, or ending in .yaml); null: the study's
@@ -30,13 +31,12 @@ def export(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any]
 
     Args:
         config: ``sweep.name``, ``sweep.storage``, ``pick`` and ``to`` are read.
-        folder: of this command, which writes nothing there: removed.
+        folder: not needed.
         overrides: not needed.
 
     Raises:
         UserError: no such study, a pick that nothing satisfies, or a path that cannot be written.
     """
-    drop(folder)
     _, study = existing(config)
     definition = study_notes(study).definition
     objectives = definition.aims

@@ -4,15 +4,13 @@ Reads the storage and the workers' leases only, so it can be asked while the swe
 shell or another host, and afterwards.
 """
 
-import contextlib
 import socket
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ccsweep.config.schema import Config
 from ccsweep.study import front
-from ccsweep.study.folder import StudyFolder, study_folder
+from ccsweep.study.folder import StudyFolder, TrialFolder, study_folder
 from ccsweep.study.notes import study_notes
 from ccsweep.study.storage import open_study
 from ccsweep.sweep.lease import SILENCE, Contents, read, runs_here
@@ -24,13 +22,13 @@ if TYPE_CHECKING:
 _HEIGHT = 60  # lines
 
 
-def sweep_status(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any]:
+def sweep_status(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[str, Any]:
     """Print how the study ``sweep.name`` stands; returns the same figures.
 
     Args:
         config: its ``sweep.name`` is a name in ``outputs/sweeps`` or a path, its ``sweep.storage`` the URL of
             a study that is kept elsewhere.
-        folder: of this command, which writes nothing: removed.
+        folder: not needed.
         overrides: not needed.
 
     Raises:
@@ -40,7 +38,6 @@ def sweep_status(config: Config, folder: Path, overrides: list[str]) -> dict[str
     from ccsweep.report.study.live import render
     from ccsweep.report.study.standing import cause_of, standing
 
-    drop(folder)
     place, study = existing(config)
     trials, known = study.get_trials(deepcopy=False), study_notes(study)
     workers = at_work(place)
@@ -107,9 +104,3 @@ def at_work(place: StudyFolder) -> list[Contents]:
         if alive:
             found.append(lease)
     return found
-
-
-def drop(folder: Path) -> None:
-    """Remove the folder that Hydra made for a command that writes nothing there."""
-    with contextlib.suppress(OSError):
-        folder.rmdir()

@@ -25,11 +25,7 @@ OWN = ["ranks=16-12", "ranks.layers.0=9", "estimator=whitened", "estimator.energ
 def exported(name: str, pick: str = "trial:0", to: str | None = None) -> Path:
     config = check(composed(["task=export", f"sweep.name={name}"]))
     config.pick, config.to = pick, to
-    folder = Path("outputs", "now")
-    folder.mkdir(parents=True, exist_ok=True)
-    found = export(config, folder, [])
-    assert not folder.exists()
-    return Path(found["path"])
+    return Path(export(config, TrialFolder(Path("outputs", "now")), [])["path"])
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from ccsweep.config.check import check
 from ccsweep.config.composed import composed
 from ccsweep.errors import UserError
-from ccsweep.study.folder import StudyFolder
+from ccsweep.study.folder import StudyFolder, TrialFolder
 from ccsweep.sweep.lease import Lease
 from ccsweep.tasks.sweep_status import at_work, sweep_status
 from tests.report.study import studies
@@ -22,12 +22,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
 
 def asked(name: str) -> dict[str, object]:
     config = check(composed(["task=sweep_status", f"sweep.name={name}"]))
-    folder = Path("outputs", "now")
-    folder.mkdir(parents=True)
-    try:
-        return sweep_status(config, folder, [])
-    finally:
-        assert not folder.exists()
+    return sweep_status(config, TrialFolder(Path("outputs", "now")), [])
 
 
 def test_a_study_that_nobody_works_on(study: optuna.Study, capsys: pytest.CaptureFixture[str]) -> None:

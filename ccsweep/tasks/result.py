@@ -1,25 +1,24 @@
-"""A task's work with the clock: measured speed-ups, and the model that goes out with the plans found."""
+"""What a network comes to that was trained or taken up: tested, timed, logged as a model and reported."""
 
-import json
 import logging
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ccsweep import report
 from ccsweep.data.dataset import Dataset
-from ccsweep.data.progress import Bar
 from ccsweep.engine import served
 from ccsweep.engine.benchmark import Comparison, compare, figures
 from ccsweep.engine.clock import alone
+from ccsweep.errors import UserError
 from ccsweep.figures import MEASURED
-from ccsweep.report import speedups
-from ccsweep.report.run import describe, write
+from ccsweep.study.folder import TrialFolder
+from ccsweep.tasks.run import run_name
 from ccsweep.tracking import Run
 from ccsweep.tracking.ui import command
-from ccsweep.training.fit import Job
+from ccsweep.training.fit import Examined, Job, Trained
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +26,65 @@ MEASURED_SECONDS, PLAN_SECONDS = 0.2, 0.05
 """For each of the batch sizes ``MEASURED``; and for each race while the engine chooses its plan."""
 PASS = 3e9
 """Multiplications of one pass over the images that a run is timed with: a wide network gets fewer images."""
-BATCH_SIZES = (1, 32, 256, 1024)
-"""Of a benchmark, with one thread and with all."""
-SECONDS = 3.0
-"""For each of them."""
 EXAMPLES = 2
 """Inputs kept with a model."""
+
+
+def conclude(
+    run: Run,
+    job: Job,
+    validated: Examined,
+    trained: Trained | None,
+    dataset: Dataset,
+    began: float,
+    resumed: bool,
+) -> dict[str, Any]:
+    """Test once if asked to, time the network, write report.json, log it and print the table.
+
+    Args:
+        run: where it goes.
+        job: whose network is trained.
+        validated: what validation found.
+        trained: how training went; None where the network is another run's.
+        dataset: it was trained on.
+        began: when that was, by ``time.perf_counter``.
+        resumed: whether training went on with a run that was stopped.
+
+    Returns:
+        The report.
+    """
+    folder = TrialFolder(job.folder)
+    tested = job.test(run) if job.config.test else None
+    found = (
+        report.summarise(job.config, dataset, validated, trained, tested)
+        | _measured_if_possible(run, job, dataset, with_model=trained is not None)
+        | {
+            "seconds": time.perf_counter() - began,
+            "resumed": resumed,
+            "run_id": run.id,
+            "folder": str(folder.path),
+            "open_with": command(run.uri),
+        }
+    )
+    run.log_artifact(report.write(found, folder.report))
+    if trained is not None:
+        from ccsweep.report.pictures import draw_run
+
+        title = run_name(job.config, dataset)
+        run.log_artifact(draw_run(folder.figures, title, run.history("validation/"), job.spectra()))
+    report.show(found)
+    return found
+
+
+def _measured_if_possible(run: Run, job: Job, dataset: Dataset, with_model: bool) -> dict[str, float]:
+    """Measured speed-ups; a night's training is not thrown away because its timing failed."""
+    try:
+        return measure(run, job, dataset, with_model)
+    except UserError:
+        raise
+    except Exception:
+        log.exception("the speed-up could not be measured; all other results stand")
+        return {}
 
 
 def measure(run: Run, job: Job, dataset: Dataset, with_model: bool = True) -> dict[str, float]:
@@ -59,55 +111,13 @@ def measure(run: Run, job: Job, dataset: Dataset, with_model: bool = True) -> di
     found = figures(compared)
     run.log_metrics(found, step=0)
     if with_model:
-        _log_model(run, job, dataset, compared)
+        log_network(run, job, dataset, compared)
     return found
 
 
-def benchmark(run: Run, job: Job, dataset: Dataset, name: str) -> dict[str, Any]:
-    """Time the job's network beside its peers on the test images; their labels are not looked at.
-
-    Args:
-        run: where it goes.
-        job: whose network is trained.
-        dataset: it was trained on.
-        name: of the network, over the picture.
-
-    Returns:
-        The report.
-    """
-    network, calibration = job.module.network.cpu().eval(), job.calibration.cpu()
-    images = dataset.test.images
-    counts = sorted({1, torch.get_num_threads()})
-    cases = [(size, threads) for threads in counts for size in BATCH_SIZES]
-    compared = []
-    with alone(), Bar("timing", len(cases), "cases") as progress:
-        for size, threads in cases:
-            compared.append(compare(network, calibration, images, size, threads, SECONDS))
-            progress.update()
-    found = figures(compared)
-    run.log_metrics(found, step=0)
-    _log_model(run, job, dataset, compared)
-    hardware = json.loads((job.folder / "environment.json").read_text())["hardware"]
-    report = {
-        **describe(job.config, dataset),
-        **found,
-        "cpu": hardware["cpu"],
-        "images": len(images),
-        "comparisons": [each.as_json() for each in compared],
-        "run_id": run.id,
-        "folder": str(job.folder),
-        "open_with": command(run.uri),
-    }
-    run.log_artifact(write(report, job.folder / "benchmark.json"))
-    drawn = _measured(compared)
-    run.log_artifact(speedups.draw(job.folder / "benchmark.png", f"Measured speed-up: {name}", drawn))
-    speedups.show(report, compared)
-    return report
-
-
-def _log_model(run: Run, job: Job, dataset: Dataset, compared: Sequence[Comparison]) -> None:
+def log_network(run: Run, job: Job, dataset: Dataset, compared: Sequence[Comparison]) -> None:
     """Log the network as a model that runs on the engine as planned, and register it where asked for."""
-    ways = {each.plan.batch_size: served.faithful(each.plan) for each in _measured(compared)}
+    ways = {each.plan.batch_size: served.faithful(each.plan) for each in measured(compared)}
     example = dataset.validation.images[:EXAMPLES].numpy()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.pt"
@@ -124,5 +134,6 @@ def _log_model(run: Run, job: Job, dataset: Dataset, compared: Sequence[Comparis
         log.info("registered as models:/%s/%d", register, version)
 
 
-def _measured(compared: Sequence[Comparison]) -> list[Comparison]:
+def measured(compared: Sequence[Comparison]) -> list[Comparison]:
+    """Those of the cases that every run is timed at: its batch sizes, with one thread."""
     return [each for each in compared if each.plan.threads == 1 and each.plan.batch_size in MEASURED]

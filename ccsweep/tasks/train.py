@@ -1,0 +1,104 @@
+"""``task=train``: train and test a network; with ``training.resume`` go on with a run that was stopped."""
+
+import contextlib
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from ccsweep.config.schema import Config
+from ccsweep.errors import UserError
+from ccsweep.interrupt import finishing
+from ccsweep.study.folder import TrialFolder
+from ccsweep.tasks.earlier import Earlier, find
+from ccsweep.tasks.run import begun, held, log_file, prepared, write_settings
+from ccsweep.tracking import Run, resolve_uri
+from ccsweep.tracking.find import run_id_of
+
+if TYPE_CHECKING:
+    from ccsweep.data.dataset import Dataset
+
+log = logging.getLogger(__name__)
+
+
+def train(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[str, Any]:
+    """Train a network from the start, or one that was stopped to its end; returns the report.
+
+    Args:
+        config: checked; with ``training.resume``, read on top of that run's own.
+        folder: of the run; a run that goes on does so in its own.
+        overrides: what the command says.
+
+    Raises:
+        UserError: data that cannot be had, or a run that cannot go on.
+    """
+    if config.training.resume is not None:
+        return _resume(config, overrides)
+    with prepared(config) as dataset, begun(config, folder, overrides, dataset) as run:
+        return _to_the_end(run, config, folder, dataset, resumed=False)
+
+
+def _resume(config: Config, overrides: list[str]) -> dict[str, Any]:
+    earlier = find(config, overrides, "training.resume")
+    run_id, folder, settings = require_folder(earlier), earlier.folder, earlier.settings
+    with held(folder), prepared(settings) as dataset, contextlib.ExitStack() as stack:
+        check_can_go_on(earlier, dataset)
+        with finishing():
+            run = stack.enter_context(Run.resume(resolve_uri(settings.tracking.uri), run_id))
+        stack.enter_context(log_file(folder))
+        write_settings(settings, folder)
+        run.log_artifact(folder.settings)
+        run.set_tags({"ccsweep.resumed_with": " ".join(overrides)})
+        return _to_the_end(run, settings, folder, dataset, resumed=True)
+
+
+def _to_the_end(
+    run: Run, config: Config, folder: TrialFolder, dataset: "Dataset", resumed: bool
+) -> dict[str, Any]:
+    from ccsweep.training import checkpoint
+    from ccsweep.training.fit import Job
+
+    began = time.perf_counter()
+    try:
+        job = Job(config, dataset, folder.path)
+        trained = job.fit(run, resumed)
+        run.log_artifact(checkpoint.best(folder.path), "checkpoints")
+        from ccsweep.tasks.result import conclude
+
+        return conclude(run, job, job.validate(), trained, dataset, began, resumed)
+    except KeyboardInterrupt:
+        log.warning("stopped; go on with: python -m ccsweep training.resume=%s", folder.path)
+        raise
+
+
+def require_folder(earlier: Earlier) -> str:
+    """Return the id of a run whose own folder, with its last checkpoint, is on this machine.
+
+    Raises:
+        UserError: only its artifacts are.
+    """
+    if earlier.run_id is None or run_id_of(earlier.folder.path) is None:
+        raise UserError(
+            "training.resume: the run's own folder is not on this machine, and its artifacts hold no "
+            "checkpoint to go on from: resume where it was trained (tags ccsweep.host, ccsweep.folder)"
+        )
+    return earlier.run_id
+
+
+def check_can_go_on(earlier: Earlier, dataset: "Dataset") -> None:
+    """Refuse, before anything is touched, what would not continue the earlier run.
+
+    Raises:
+        UserError: other data, a damaged checkpoint, or all epochs done that are asked for.
+    """
+    from ccsweep.training import checkpoint
+
+    began: dict[str, str] = json.loads(earlier.folder.data.read_text())
+    if began["digest"] != dataset.digest:
+        raise UserError(
+            f"training.resume: the run began with {began['label']} ({began['digest']}), found "
+            f"{dataset.label} ({dataset.digest}): set data.dir to the same data, or train anew"
+        )
+    done = checkpoint.epochs_done(earlier.folder.path)
+    if done > (epochs := earlier.settings.training.epochs):
+        raise UserError(f"training.epochs={epochs}: the run has done {done} already; expected {done} or more")

@@ -1,0 +1,69 @@
+"""One finished run in a shell, and a place where tasks run in this process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ccsweep.config.check import check
+from ccsweep.config.composed import composed
+from ccsweep.config.schema import Config
+from ccsweep.engine import clock, tune
+from ccsweep.study.folder import TrialFolder
+from ccsweep.tasks import benchmark, result, task
+from tests.conftest import User
+from tests.tasks.runs import SHORT
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[User, Any]:
+    """One finished run of ``python -m ccsweep``, shortened, with what it printed; others may come after it."""
+    user = User(tmp_path_factory.mktemp("digits"))
+    return user, user.run(*SHORT)
+
+
+class Place:
+    """A folder with a store, where tasks run as on a command line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.uri = f"sqlite:///{folder}/mlflow.db"
+
+    def config(self, *overrides: str) -> Config:
+        return check(composed(self.given(*overrides)))
+
+    def given(self, *overrides: str) -> list[str]:
+        return [f"tracking.uri={self.uri}", "tracking.system_metrics=false", *overrides]
+
+    def run(self, name: str, *overrides: str) -> dict[str, Any]:
+        config = self.config(*overrides)
+        return task(config.task)(config, TrialFolder(self.folder / name), self.given(*overrides))
+
+    @property
+    def client(self) -> Any:
+        from mlflow import MlflowClient
+
+        return MlflowClient(self.uri)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Times are not looked at here: so few calls are enough. Other processes' timings are not waited for."""
+    locks = tmp_path_factory.mktemp("locks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune, "SECONDS", 0.0)
+        patch.setattr(benchmark, "SECONDS", 0.0)
+        patch.setattr(result, "MEASURED_SECONDS", 0.0)
+        patch.setattr(clock, "lock_file", lambda: locks / "timing.lock")
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(quick: None, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("timing"))
+
+
+@pytest.fixture(scope="module")
+def trained(place: Place) -> dict[str, Any]:
+    return place.run("trained", "training.epochs=2", "tracking.register=net")

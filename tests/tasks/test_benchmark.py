@@ -1,0 +1,52 @@
+"""The benchmark of a trained run, in this process on the embedded digits."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ccsweep.engine.benchmark import EAGER, ENGINE
+from ccsweep.errors import UserError
+from tests.tasks.conftest import Place
+
+
+def test_a_benchmark(place: Place, trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    # No compiler, and an empty cache of what one made before.
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(place.folder / "inductor"))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    report = place.run("benchmark", "task=benchmark", f"run={trained['folder']}", "ranks.layers=[8,6]")
+    folder = place.folder / "benchmark"
+    assert json.loads((folder / "benchmark.json").read_text()) == json.loads(json.dumps(report))
+    assert report["ranks"] == "8-6"
+    one = [each for each in report["comparisons"] if each["plan"]["threads"] == 1]
+    assert [each["plan"]["batch_size"] for each in one] == [1, 32, 256, 1024]
+    for each in report["comparisons"]:
+        assert list(each["timings"]) == [EAGER, "exact skip", ENGINE]
+        assert each["unavailable"]["ONNX Runtime"] == "not installed: pip install onnxruntime onnx"
+        assert "No working C++ compiler" in each["unavailable"]["torch.compile"]
+        assert each["differing"] <= 0.05
+    run = place.client.get_run(report["run_id"])
+    assert run.info.run_name == "benchmark digits 8-6 svd s0"
+    assert run.data.tags["ccsweep.task"] == "benchmark"
+    assert run.data.tags["ccsweep.evaluates"] == trained["run_id"]
+    assert run.data.metrics["measured_speedup_batch32"] == report["measured_speedup_batch32"]
+    artifacts = {each.path for each in place.client.list_artifacts(report["run_id"])}
+    assert {"benchmark.json", "benchmark.png", "config.yaml", "environment.json"} <= artifacts
+    assert len(run.outputs.model_outputs) == 1
+
+
+def test_a_benchmark_of_what_is_no_run(place: Place, trained: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="run: nothing is no run folder and no run id"):
+        place.run("none", "task=benchmark", "run=nothing")
+    assert not (place.folder / "none").exists()
+
+
+def test_a_benchmark_of_a_run_without_a_checkpoint(place: Place, trained: dict[str, Any]) -> None:
+    source, early = Path(trained["folder"]), place.folder / "early"
+    early.mkdir()
+    (early / "config.yaml").write_text((source / "config.yaml").read_text())
+    with pytest.raises(UserError, match=r"best\.ckpt: no such checkpoint; the run may have stopped before"):
+        place.run("too-early", "task=benchmark", f"run={early}")
