@@ -51,7 +51,19 @@ def test_make_has_the_targets_that_the_readme_names() -> None:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
-def test_the_map_names_folders_that_exist() -> None:
-    for name in re.findall(r"^\| (`[^|]+) \|", README, flags=re.MULTILINE):
-        for path in re.findall(r"`([^`]+)`", name):
-            assert (ROOT / path).exists() or (ROOT / "ccsweep" / path).exists(), path
+def test_the_map_has_a_line_for_each_place() -> None:
+    named = re.findall(r"^\| `([^`]+)` \|", README, flags=re.MULTILINE)
+    ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()}
+    top = [p for p in ROOT.iterdir() if p.is_dir() and p.suffix != ".egg-info" and p.name[0] != "."]
+    rooms = {f"{p.name}/" for p in top if p.name not in ignored} - {"ccsweep/"}
+    inside = [p for p in (ROOT / "ccsweep").iterdir() if not p.name.startswith("__")]
+    rooms |= {f"ccsweep/{p.name}/" if p.is_dir() else f"ccsweep/{p.name}" for p in inside}
+    assert sorted(named) == sorted(rooms)
+
+
+def test_the_recipes_name_files_that_exist() -> None:
+    recipes = README[README.index("## To add something") : README.index("## Licence")]
+    paths = re.findall(r"`((?:ccsweep|conf)/[^`]+)`", recipes)
+    assert len(paths) >= 15
+    for path in paths:
+        assert (ROOT / path).exists() or "NAME" in path, path

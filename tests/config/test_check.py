@@ -228,3 +228,84 @@ def test_every_estimator_has_its_config() -> None:
 )  # fmt: skip
 def test_settings_that_exclude_each_other(overrides: list[str], line: str) -> None:
     assert complaint(*overrides) == line
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad", "expected"),
+    [
+        ("data.features", ["64"], ["0"], "a positive number of inputs"),
+        ("data.classes", ["2"], ["1"], "at least 2 classes"),
+        ("architecture.hidden", ["[64,16]"], ["[]"], "at least one hidden layer"),
+        ("architecture.hidden", ["[64,16]"], ["[64, 0]"], "a positive number of units per layer"),
+        ("estimator.threshold", ["-1.0"], ["inf"], "a finite number"),
+        ("estimator.energy_loss", ["null", "0.001", "0.999"], ["0.0", "1.0"], "a share above 0 and below 1, or null"),
+        ("estimator.density", ["null", "0.001", "1.0"], ["0.0", "1.001"], "a share above 0 and at most 1, or null"),
+        ("estimator.calibration", ["1"], ["0"], "a positive number of training images"),
+        ("estimator.refresh_steps", ["null", "1"], ["0"], "a positive number, or null"),
+        ("estimator.gate_in_training", ["true", "false", "0"], ["-1"], "true, false, or the epoch to start in, counted from 0"),
+        ("training.epochs", ["1"], ["0"], "a positive whole number"),
+        ("training.batch_size", ["1"], ["0"], "a positive whole number"),
+        ("training.learning_rate", ["0.001"], ["0.0", "nan"], "a positive number"),
+        ("training.learning_rate_decay", ["0.001"], ["0.0"], "a positive number"),
+        ("training.momentum_growth", ["0.001"], ["0.0"], "a positive number"),
+        ("training.momentum", ["0.0", "0.999"], ["-0.001", "1.0"], "at least 0 and below 1"),
+        ("training.momentum_max", ["0.0", "0.999"], ["-0.001", "1.0"], "at least 0 and below 1"),
+        ("training.dropout_input", ["0.0", "0.999"], ["-0.001", "1.0"], "at least 0 and below 1"),
+        ("training.dropout_hidden", ["0.0", "0.999"], ["-0.001", "1.0"], "at least 0 and below 1"),
+        ("training.l1", ["0.0"], ["-0.001"], "0 or more"),
+        ("training.l2", ["0.0"], ["-0.001"], "0 or more"),
+        ("training.weight_std", ["0.0"], ["-0.001"], "0 or more"),
+        ("training.seed", ["0", "4294967295"], ["-1", "4294967296"], "0 or more, below 2 to the 32"),
+        ("training.max_norm", ["null", "0.001"], ["0.0"], "a positive number, or null for none"),
+        ("training.patience", ["null", "1"], ["0"], "a positive number of epochs, or null"),
+        ("training.max_minutes", ["null", "0.001"], ["0.0"], "a positive time, or null"),
+        ("training.precision", ["float32", "bfloat16"], ["double"], "one of float32, bfloat16"),
+        ("sweep.name", ["null", "a"], ["./", "' '"], "a name, or the path of a folder"),
+        ("sweep.sampler", ["null", "gp"], ["tpa"], "one of tpe, nsgaii, gp, random, grid; did you mean 'tpe'?"),
+        ("sweep.pruning", ["null", "validation/loss"], ["loss"], "one of validation/error, validation/loss"),
+        ("sweep.seed", ["0", "4294967295"], ["-1", "4294967296"], "0 or more, below 2 to the 32"),
+        ("sweep.n_trials", ["null", "1"], ["0"], "a positive number of trials, or null"),
+        ("sweep.workers", ["1"], ["0"], "1 or more"),
+        ("sweep.cluster", ["slurm"], ["pbs"], "one of local, slurm"),
+        ("sweep.retries", ["0"], ["-1"], "0 or more"),
+        ("sweep.trial_timeout", ["null", "0.001"], ["0.0"], "a positive number of minutes, or null"),
+        ("sweep.preview", ["null", "1"], ["0"], "a positive number of points, or null"),
+    ],
+)  # fmt: skip
+def test_the_ends_of_ranges(key: str, good: list[str], bad: list[str], expected: str) -> None:
+    for value in good:
+        assert complaint(f"{key}={value}") == "nothing to complain about"
+    for value in bad:
+        shown = value.strip("'")
+        assert complaint(f"{key}={value}") == f"{key}={shown}: expected {expected}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["ranks=energy", "ranks.energy=0"], "ranks.energy=0.0: expected a share above 0 and at most 1"),
+        (["ranks=budget", "ranks.budget=1.1"], "ranks.budget=1.1: expected a share above 0 and at most 1"),
+        (["ranks=energy", "ranks.energy=1"], None),
+        (["ranks.energy=2"], "ranks.energy=2.0: expected null when ranks.layers is a list; use ranks=energy"),
+        (["ranks.layers=[64,128]"], None),
+        (["ranks.layers=[64,129]"], "ranks.layers[1]=129: expected 1 to 128, the smaller side of the 256x128 layer"),
+        (["ranks=control", "estimator.refresh=warm"], None),
+        (["estimator=random", "estimator.moments=running"], "estimator.moments=running: expected calibration with estimator.name=random"),
+        (["estimator=whitened", "estimator.moments=running"], None),
+        (["estimator.density=0.5", "estimator.threshold=-1"], "estimator.threshold=-1.0: expected 0 when estimator.density sets the thresholds"),
+        (["estimator.name=svdd"], "estimator.name=svdd: expected one of learned, random, svd, whitened, whitened-centred; did you mean 'svd'?"),
+        (["+sweep.objectives.density=minimise"], "sweep.objectives.density=minimise: expected one of minimize, maximize; did you mean 'minimize'?"),
+        (["task=sweep_status"], "sweep.name=null: expected the name of a study, or its folder"),
+        (["task=export", "sweep.name=s", "tracking.sweep=s"], "task=export: is about a study, and no trial; leave -m out"),
+        (["task=export", "sweep.name=s", "training.epochs=0"], None),
+        (["task=evaluate", "run=0123abc", "training.epochs=0"], None),
+        (["training.resume=0123abc", "training.epochs=0"], None),
+        (["task=benchmark", "run=0123abc", "tracking.register=net"], None),
+        (["task=evaluate", "run=0123abc", "tracking.sweep=s"], None),
+        (["seeds=3", "tracking.sweep=s"], None),
+        (["+sweep.slurm.partition=gpu"], None),
+        (["training.seed=???"], "training.seed has no value; expected one from its config group or training.seed=..."),
+    ],
+)  # fmt: skip
+def test_what_goes_together_and_what_does_not(overrides: list[str], line: str | None) -> None:
+    assert complaint(*overrides) == (line or "nothing to complain about")
