@@ -1,42 +1,18 @@
 """Every config composes; every mistake is one line with the key, what was found and what is expected."""
 
-from collections.abc import Iterator
-
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from ccsweep.config.check import check
-from ccsweep.config.explain import explain
+from ccsweep.config.composed import composed
 from ccsweep.config.keys import known_keys
 from ccsweep.config.places import groups, root
-from ccsweep.errors import UserError
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    with initialize_config_dir(str(root() / "conf"), version_base="1.3"):
-        yield
-
-
-def composed(*overrides: str) -> DictConfig:
-    return compose("config", overrides=list(overrides))
-
-
-def complaint(*overrides: str) -> str:
-    """The line a user would read."""
-    try:
-        check(composed(*overrides))
-    except UserError as error:
-        return str(error)
-    except Exception as error:
-        return explain(error)
-    return "nothing to complain about"
+from tests.config.complaint import complaint
 
 
 @pytest.mark.parametrize("name", groups()["experiment"])
 def test_every_experiment_composes(name: str) -> None:
-    config = check(composed(f"+experiment={name}"))
+    config = check(composed([f"+experiment={name}"]))
     assert config.ranks.layers is not None
     assert len(config.ranks.layers) == len(config.architecture.hidden)
 
@@ -44,7 +20,7 @@ def test_every_experiment_composes(name: str) -> None:
 @pytest.mark.parametrize("name", groups()["sweeps"])
 def test_every_sweep_composes(name: str) -> None:
     run = ["run=ID"] if name == "mnist_posthoc" else []  # of the network that it looks at
-    check(composed(f"+sweeps={name}", *run))
+    check(composed([f"+sweeps={name}", *run]))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +28,7 @@ def test_every_sweep_composes(name: str) -> None:
     [(g, o) for g, options in groups().items() for o in options if g not in ("experiment", "sweeps")],
 )
 def test_every_option_fits_the_schema(group: str, option: str) -> None:
-    composed(f"{group}={option}")
+    composed([f"{group}={option}"])
 
 
 @pytest.mark.parametrize(
@@ -80,44 +56,21 @@ def test_the_papers_rows_are_there() -> None:
 
 
 def test_notation() -> None:
-    assert check(composed("+experiment=svhn")).rank_notation == "75-50-40-30"
-    assert check(composed("ranks=control")).rank_notation == "control"
-    assert check(composed("ranks=energy", "ranks.energy=0.9")).rank_notation == "energy0.9"
-    assert check(composed("+experiment=mnist")).layer_sizes == [784, 1000, 600, 400, 10]
+    assert check(composed(["+experiment=svhn"])).rank_notation == "75-50-40-30"
+    assert check(composed(["ranks=control"])).rank_notation == "control"
+    assert check(composed(["ranks=energy", "ranks.energy=0.9"])).rank_notation == "energy0.9"
+    assert check(composed(["+experiment=mnist"])).layer_sizes == [784, 1000, 600, 400, 10]
 
 
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (
-            "training.learning_rate=abc",
-            "training.learning_rate: value 'abc' of type 'str' could not be converted to Float",
-        ),
-        ("training.lr=0.1", "training.lr: no such key; did you mean 'training.learning_rate'?"),
         ("+training.lr=0.1", "training.lr: no such key; did you mean 'training.learning_rate'?"),
-        ("trainig.epochs=3", "trainig: no such key; did you mean 'training'?"),
-        ("learning_rate=1", "learning_rate: no such key; did you mean 'training.learning_rate'?"),
-        ("rank=control", "rank: no such key; did you mean 'ranks'?"),
-        ("seed=1", "seed: no such key; did you mean 'training.seed'?"),
         (
             "seeds=3",
             "seeds=3: repeats the rows of a multirun; add -m, or set training.seed for one run",
         ),
         ("+experimnt=svhn", "experimnt: no such key; did you mean 'experiment'?"),
-        ("experiment=svhn", "experiment: is added with a plus, as in +experiment=mnist"),
-        ("+ranks=control", "ranks: has a value already; write ranks=... without the plus"),
-        (
-            "data=minst",
-            "data=minst: no such option; expected one of digits, housenumbers, mnist, svhn; did you mean 'mnist'?",
-        ),
-        (
-            "ranks=16-12,control",
-            "ranks=16-12,control: several values need -m, as in python -m ccsweep -m ranks=16-12,control",
-        ),
-        (
-            "ranks.layers=[1,2",
-            "ranks.layers=[1,2: cannot be read as key=value; quote lists, as in 'ranks.layers=[40,30,20]'",
-        ),
         (
             "ranks.layers=[1]",
             "ranks.layers=[1]: expected 2 ranks, one per hidden layer of 64-256-128-10; found 1",
@@ -165,10 +118,6 @@ def test_notation() -> None:
         ),
         ("training.epochs=0", "training.epochs=0: expected a positive whole number"),
         (
-            "training.epochs=2.5",
-            "training.epochs: value '2.5' of type 'float' could not be converted to Integer",
-        ),
-        (
             "training.device=gpu",
             "training.device=gpu: expected one of auto, cpu, cuda; did you mean 'cpu'?",
         ),
@@ -181,26 +130,15 @@ def test_notation() -> None:
         ("data.extra=true", "data.extra=true is for svhn, digits has no extra images: leave it out"),
         ("run=0123abc", "run=0123abc: expected null with task=train; add task=evaluate"),
         ("estimator.threshold=nan", "estimator.threshold=nan: expected a finite number"),
-        ("hydra/launcher=jobli", "hydra/launcher=jobli: no such option; expected one of basic"),
         ("data.samples=0", "data.samples=0 leaves nothing to train on: use 1 or more"),
         (
             "data.stand_in=mnist",
             "data.stand_in=mnist cannot stand in for digits: leave it out",
         ),
-        (
-            "hydra.run.dirr=x",
-            "hydra.run.dirr: no such key in Hydra's own config; python -m ccsweep --cfg hydra shows it",
-        ),
     ],
 )
 def test_mistakes(overrides: str, line: str) -> None:
     assert complaint(overrides) == line
-
-
-def test_an_unknown_rank_row_says_how_to_write_other_ranks() -> None:
-    line = complaint("ranks=40-30-20")
-    assert line.startswith("ranks=40-30-20: no such option; expected one of 10-10-5, ")
-    assert line.endswith("; for any other ranks write 'ranks.layers=[40,30,20]'")
 
 
 def test_every_key_is_known() -> None:
