@@ -86,7 +86,7 @@ STEP = 8
 
 @jit
 def _border(starts, share, shares):
-    """The first index of a share, all of them costing the same."""
+    """The first index of a share, which a vector begins with; they cost about the same."""
     features = starts.size - 1
     wanted = (starts[features] + STEP * features) * share // shares
     low, high = 0, features
@@ -96,7 +96,7 @@ def _border(starts, share, shares):
             low = middle + 1
         else:
             high = middle
-    return low
+    return low if share == shares else low - low % LANES
 
 
 @jit

@@ -264,6 +264,37 @@ def plain_add_and_dot(vectors: int):
     return both
 
 
+@intrinsic
+def transpose(typing, source, stride, target, target_stride):
+    """Turns 16 x 16 floats at an address round, to another; rows are so many floats apart.
+
+    Shuffles are what every CPU has, so there is no twin.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        source, target = (_floats(builder, arguments[k]) for k in (0, 2))
+        rows = [
+            load(builder, builder.gep(source, [builder.mul(arguments[1], I64(k))]), FLOATS)
+            for k in range(LANES)
+        ]
+        for far in (1, 2, 4, 8):  # change places with who is so far across the diagonal
+            for k in (k for k in range(LANES) if not k & far):
+                upper, lower = rows[k], rows[k | far]
+                masks = [
+                    [LANES + (j ^ far) if j & far else j for j in range(LANES)],
+                    [LANES + j if j & far else j ^ far for j in range(LANES)],
+                ]
+                rows[k], rows[k | far] = (
+                    builder.shuffle_vector(upper, lower, ir.Constant(INTS, mask)) for mask in masks
+                )
+        for k, row in enumerate(rows):
+            _store(builder, row, builder.gep(target, [builder.mul(arguments[3], I64(k))]))
+        return context.get_dummy_value()
+
+    size = types.intp
+    return types.void(size, size, size, size), codegen
+
+
 add_8, add_4, add_2, add_1 = (fused_add(k) if FUSES else plain_add(k) for k in (8, 4, 2, 1))
 four_dots = fused_dots if FUSES else plain_dots
 keep_nonzero = compress("!=") if COMPRESSES else plain_keep(positive=False)

@@ -60,6 +60,16 @@ def _close(new, penalty, losses, delta, first, last):
 
 
 @kernel
+def spread(lists, x, first, last):
+    """Writes a level out as rows of x, float32 (batch, width in whole vectors), zeros and all."""
+    indices, values, counts = lists
+    x[first:last] = 0
+    for s in range(first, last):
+        for p in range(counts[s]):
+            x[s, indices[s, p]] = values[s, p]
+
+
+@kernel
 def forward(lists, numbers, rows, bias, units, block, dropout, new, penalty, losses, delta, first, last):
     """A layer without a gate: each active input adds its row of weights.
 
@@ -144,13 +154,9 @@ def forward_gated(
         room: samples int32 and values float32, (batch * units,) or more; overwritten.
         bias, new, penalty, losses, delta: as in :func:`forward`.
     """
-    indices, values, counts = lists
     new_indices, new_values, new_counts = new
     units, stride = rows.shape
-    x[first:last] = 0
-    for s in range(first, last):
-        for p in range(counts[s]):
-            x[s, indices[s, p]] = values[s, p]
+    spread(lists, x, first, last)
     _candidates(lists, numbers, bias, gate, dropout, units, new, first, last)
     starts = np.empty(units + 1, np.int64)
     samples, unused = room[0][first * units :], room[1][first * units :]

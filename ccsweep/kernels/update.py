@@ -13,8 +13,15 @@ import numpy as np
 from ccsweep.kernels.compiling import jit, kernel
 from ccsweep.kernels.float32 import add_rows
 from ccsweep.kernels.lists import turn
-from ccsweep.kernels.memory import floats, ints
-from ccsweep.kernels.simd import LANES, add_and_dot_1, add_and_dot_2, add_and_dot_4, add_and_dot_8
+from ccsweep.kernels.memory import TILE, floats, ints
+from ccsweep.kernels.simd import (
+    LANES,
+    add_and_dot_1,
+    add_and_dot_2,
+    add_and_dot_4,
+    add_and_dot_8,
+    transpose,
+)
 
 
 @jit
@@ -174,4 +181,45 @@ def by_unit(new, delta, batch, x, weights, biases, descent, max_norm, room, shar
         norm = np.sqrt(squares.sum())
         if not norm <= max_norm:
             floats(rows + row, stride)[:] *= max_norm / norm
+    _descend_biases(delta, batch, biases, descent, share, shares)
+
+
+@kernel
+def across(new, delta, batch, x, weights, units, biases, squares, descent, room, share, shares):
+    """The first layer's step, without a gate, where few of its units are active.
+
+    Gradients are summed up by unit, as in :func:`by_unit`, and turned round, for the weights lie by input.
+
+    Args:
+        x: float32 (batch, inputs in whole vectors), the level that comes in.
+        weights: float32 (inputs, units in whole vectors), and their momenta.
+        units: how many there really are.
+        new, delta, biases, squares, descent, room, share, shares: as in :func:`by_unit` and :func:`by_input`.
+    """
+    (inputs, stride), long = weights[0].shape, x.shape[1]
+    starts, samples, values = room[0][share, : units + 1], room[1], room[2]
+    low, high = turn(new, 0, batch, starts, samples, values, share, shares)
+    squares[share, :stride] = 0
+    gradients, tile = np.empty((TILE, long), np.float32), np.empty((LANES, TILE), np.float32)
+    by_unit, by_input, nothing = gradients.ctypes, tile.ctypes, np.zeros(long, np.float32).ctypes
+    rows, momenta, images = weights[0].ctypes.data, weights[1].ctypes.data, x.ctypes.data
+    total = squares.ctypes.data + 4 * squares.shape[1] * share
+    at_samples, at_values = samples.ctypes.data, values.ctypes.data
+    for f in range(low, high, TILE):
+        width = -(-min(TILE, high - f) // LANES) * LANES
+        gradients[min(TILE, high - f) : width] = 0
+        for j in range(f, min(f + TILE, high)):
+            a, n = 4 * starts[j], starts[j + 1] - starts[j]
+            listed, value = ints(at_samples + a, n), floats(at_values + a, n)
+            for q in range(n):
+                value[q] = delta[listed[q], j]
+            row = floats(by_unit.data + 4 * long * (j - f), long)
+            add_rows(listed, value, n, images, long, nothing.data, row, long)
+        part = floats(total + 4 * f, width)
+        for i in range(0, inputs, LANES):
+            for k in range(0, width, LANES):
+                transpose(by_unit.data + 4 * (long * k + i), long, by_input.data + 4 * k, TILE)
+            for k in range(min(LANES, inputs - i)):
+                gradient, place = floats(by_input.data + 4 * TILE * k, width), 4 * (stride * (i + k) + f)
+                _descend(rows + place, momenta + place, gradient, part, width, descent)
     _descend_biases(delta, batch, biases, descent, share, shares)

@@ -22,6 +22,8 @@ Below = tuple[Array, np.float32, np.float32]
 """delta of a level, or nothing where it is not wanted; what L1 adds to it; 1/keep."""
 Descent = tuple[np.float32, np.float32, np.float32]
 Gate = tuple[Array, Array, Array]
+TURNING = 4
+"""What it takes to turn round a gradient, in multiply-adds for each weight."""
 NOTHING = np.zeros((0, 0), np.float32)
 NO_GATE: Gate = (NOTHING, NOTHING, NOTHING.ravel())
 
@@ -144,6 +146,8 @@ class ByInput(Layer):
         weights = self.rows, self.bias, self.units, self.block
         made = new.lists, penalty, room.losses, new.delta
         training.forward(level.lists, room.numbers, *weights, dropout, *made, *part)
+        if level is room.levels[0]:  # in case its gradient is summed up by unit
+            training.spread(level.lists, level.rows, *part)
 
     def finish(self, room: Room, labels: Array, share: float, *part: int) -> None:
         """As the output layer: the losses, and where they are ``share`` of the batch's, the gradient."""
@@ -156,12 +160,31 @@ class ByInput(Layer):
     ) -> None:
         """The gradient of the level before, and the layer's step."""
         batch, level, new, below = passed
-        state = (self.rows, self.row_momenta), (self.bias, self.bias_momenta)
-        together = block(batch, self.bias.size)
-        given = level.lists, new.delta, batch, *state, room.squares, descent, *below, together, room.turned
-        threads.share(lambda share: update.by_input(*given, share, threads.count))
+        weights, biases = (self.rows, self.row_momenta), (self.bias, self.bias_momenta)
+        if not below[0].size and self._across_is_less(level, new, batch):
+            given = (
+                new.lists,
+                new.delta,
+                batch,
+                level.rows,
+                weights,
+                self.units,
+                biases,
+                room.squares,
+                descent,
+            )
+            threads.share(lambda share: update.across(*given, room.turned, share, threads.count))
+        else:
+            part = block(batch, self.bias.size)
+            taken = level.lists, new.delta, batch, weights, biases, room.squares, descent, *below, part
+            threads.share(lambda share: update.by_input(*taken, room.turned, share, threads.count))
         if max_norm is not None:
             self._limit(room.squares[:, : self.units].sum(0), max_norm)
+
+    def _across_is_less(self, level: Level, new: Level, batch: int) -> bool:
+        """Whether a gradient of the weights alone takes fewer operations by unit."""
+        (inputs, units), pairs = self.rows.shape, level.lists[2][:batch].sum()
+        return new.lists[2][:batch].sum() * inputs + TURNING * inputs * units < pairs * units
 
     def _limit(self, squares: Array, max_norm: float) -> None:
         """Scale each unit's incoming weights so that their norm is at most ``max_norm``.

@@ -101,8 +101,21 @@ def test_lists_are_turned_round(density, shares):
             np.testing.assert_array_equal(values[part], x[expected, i])
         mine = starts[high] - starts[low]
         assert (samples >= 0).sum() == mine  # the others' are left alone
-        if shares == 2:
-            assert abs(2 * mine + 2 * lists.STEP * (high - low) - starts[-1] - lists.STEP * 50) <= 2 * (
-                4 + lists.STEP
-            )
     assert before == 50
+
+
+def test_shares_are_of_equal_work_and_whole_vectors():
+    turn = called(lists.turn)
+    x = np.zeros((20, 400), np.float32)
+    x[:, :100] = 1  # where each index takes 20 samples and the step
+    made = empty(20, 400)
+    lists.list_inputs(x, NUMBERS, *made)
+    room = np.zeros(401, np.int64), np.zeros(8000, np.int32), np.zeros(8000, np.float32)
+    for shares in (2, 3):
+        parts = [turn(made, 0, 20, *room, share, shares) for share in range(shares)]
+        assert [low for low, _ in parts] == [0, *(high for _, high in parts[:-1])]
+        assert parts[-1][1] == 400
+        assert all(low % LANES == 0 for low, _ in parts)
+        work = [sum(lists.STEP + 20 * (i < 100) for i in range(*part)) for part in parts]
+        assert max(work) - min(work) <= 2 * LANES * (lists.STEP + 20)
+        assert sum(work) == 400 * lists.STEP + 20 * 100

@@ -109,3 +109,10 @@ def test_a_float_at_an_address():
     values = whole(8)
     at = called(simd.float_at)
     assert [at(values.ctypes.data, k) for k in range(8)] == list(values)
+
+
+def test_16_by_16_floats_are_transposed():
+    source, target = whole(LANES, LANES + 3), np.full((LANES, LANES + 5), 7, np.float32)
+    called(simd.transpose)(source.ctypes.data, LANES + 3, target.ctypes.data, LANES + 5)
+    np.testing.assert_array_equal(target[:, :LANES], source[:, :LANES].T)
+    assert (target[:, LANES:] == 7).all()

@@ -198,6 +198,19 @@ def test_a_step_by_input(inputs, units, shares, wanted, block):
 
 @SHAPES
 @SHARES
+def test_a_step_across(inputs, units, shares):
+    case = Stepped(inputs, units)
+    (weights, biases), room = case.state(by_unit=False), case.room(shares)
+    squares = np.full((shares, 400), 7, np.float32)
+    given = lists_of(case.delta), padded(case.delta), BATCH, padded(case.x), weights, units, biases, squares
+    for share in range(shares):
+        update.across(*given, case.descent, room, share, shares)
+    case.assert_stepped((weights, biases), by_unit=False)
+    np.testing.assert_array_equal(squares[:, :units].sum(0), np.square(case.weight_after).sum(1))
+
+
+@SHAPES
+@SHARES
 @pytest.mark.parametrize("max_norm", [np.inf, 4.0])
 def test_a_step_by_unit(inputs, units, shares, max_norm):
     case = Stepped(inputs, units)

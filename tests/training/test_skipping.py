@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ccsweep.estimator.factors import Factors
 from ccsweep.estimator.statistics import count
+from ccsweep.kernels import update
 from ccsweep.network import ConditionalLinear, ConditionalMLP
 from ccsweep.training.skipping import EXAMINED, SkippingExamination, SkippingStep, step_key
 from tests.kernels.reference import kept
@@ -212,6 +213,25 @@ def test_blocks_change_nothing(gated, monkeypatch):
     parts = trained(gated=gated)
     for pair in zip(whole.parameters(), parts.parameters(), strict=True):
         assert_near(*pair)
+
+
+@pytest.mark.parametrize("turning", [0, 10**6])
+def test_the_first_layer_goes_the_cheaper_way(turning, monkeypatch):
+    calls = []
+    monkeypatch.setattr("ccsweep.training.layout.TURNING", turning)
+    for name in ("across", "by_input"):
+        kernel = getattr(update, name)
+        monkeypatch.setattr(update, name, lambda *given, n=name, k=kernel: (calls.append(n), k(*given))[1])
+    network = draw([130, 40, 20, 10], dropout_hidden=0.5)
+    optimizer, config = sgd(network), settings_of(0.01, 0.01)
+    reference, skipping = Reference(network, config, optimizer), SkippingStep(network, config)
+    skipping.load(optimizer)
+    x, labels = batch_of(network, 33, 1.0)
+    skipping.step(x, labels, KEY, RATE, 0.5)
+    skipping.store(optimizer)
+    reference.step(x, labels, KEY, 0.5)
+    assert_same_state(network, optimizer, reference)
+    assert calls == ["by_input", "by_input", "by_input" if turning else "across"]
 
 
 def test_another_key_is_another_training():
