@@ -7,7 +7,7 @@ Here the gate is applied to a dense product: it gives the answers and the gradie
 computation, not its speed. Skipping the work for real is the engine's business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -25,6 +25,9 @@ from ccsweep.estimator.lowrank import energy_rank
 from ccsweep.estimator.moments import RunningMoments
 from ccsweep.estimator.thresholds import density_threshold, energy_thresholds
 
+Drop = Callable[[Tensor, int], Tensor]
+"""Dropout of a level, which is numbered from the inputs, 0."""
+
 
 class Trace(NamedTuple):
     """What happened in one hidden layer."""
@@ -37,6 +40,8 @@ class Trace(NamedTuple):
     """bool (batch, units); None where every unit is computed."""
     activation: Tensor
     """(batch, units)"""
+    kept: Tensor
+    """(batch, units), what dropout leaves of it: what the next layer gets."""
 
 
 class ConditionalLinear(nn.Linear):
@@ -98,7 +103,8 @@ class ConditionalLinear(nn.Linear):
         gate = self.gate(x) if gated else None
         activation = preactivation.relu()
         # The product's gradient is zero where the gate is: only computed units learn.
-        return Trace(x, preactivation, gate, activation if gate is None else activation * gate)
+        activation = activation if gate is None else activation * gate
+        return Trace(x, preactivation, gate, activation, activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Activations (batch, units) of x (batch, in_features)."""
@@ -244,15 +250,26 @@ class ConditionalMLP(nn.Module):
             seen.append(layer(seen[-1]))
         return seen
 
-    def trace(self, x: Tensor) -> tuple[Tensor, list[Trace]]:
-        """Logits (batch, classes) of x (batch, in_features), and what every hidden layer did."""
+    def trace(self, x: Tensor, drop: Drop | None = None) -> tuple[Tensor, list[Trace]]:
+        """Logits (batch, classes) of x (batch, in_features), and what every hidden layer did.
+
+        Args:
+            x: the inputs.
+            drop: dropout in training, given (batch, width) and its level: 0 the inputs, k the activations
+                of layer k; None: torch's.
+        """
         gated = self.gate_in_training or not self.training
+        drop = drop if drop is not None and self.training else self._dropout
         traces = []
-        x = F.dropout(x, self.dropout_input, self.training)
-        for layer in self.hidden:
-            traces.append(layer.trace(x, gated))
-            x = F.dropout(traces[-1].activation, self.dropout_hidden, self.training)
+        x = drop(x, 0)
+        for level, layer in enumerate(self.hidden, 1):
+            trace = layer.trace(x, gated)
+            x = drop(trace.activation, level)
+            traces.append(trace._replace(kept=x))
         return self.output(x), traces
+
+    def _dropout(self, x: Tensor, level: int) -> Tensor:
+        return F.dropout(x, self.dropout_hidden if level else self.dropout_input, self.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, classes) of x (batch, in_features)."""

@@ -117,6 +117,7 @@ class TrainingConfig:
     seed: Seed
     device: Annotated[str, OneOf(("auto", "cpu", "cuda")), Role.MACHINE, Role.RUN]
     precision: Annotated[str, OneOf(("float32", "bfloat16")), Role.RUN]
+    step: Annotated[str, OneOf(("auto", "dense", "skipping")), Role.MACHINE, Role.RESUME]
     patience: Annotated[int | None, Gt(0), "a positive number of epochs, or null"]
     max_minutes: Annotated[float | None, Gt(0), "a positive time, or null", Role.RESUME]
     resume: Annotated[str | None, Role.COMMAND]

@@ -9,7 +9,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import types
 from numba.extending import intrinsic
 
-from ccsweep.kernels.compiling import jit
+from ccsweep.kernels.compiling import jit, kernel
 from ccsweep.kernels.lists import append_positive
 from ccsweep.kernels.simd import (
     COMPRESSES,
@@ -122,3 +122,12 @@ def list_kept(x, rest, numbers, indices, values, key, limit, scale):
         rest[: x.size - whole] = x[whole:]
         count += drop_nonzero(numbers[whole:], rest, 0, indices, values, count, low, high, limit, scale)
     return count
+
+
+@kernel
+def write_mask(key, level, limit, scale, mask):
+    """Fills ``mask``, float32 (batch, width): ``scale`` where a unit stays, else 0."""
+    for s in range(mask.shape[0]):
+        low, high = sample_key(key, level, s)
+        for j in range(mask.shape[1]):
+            mask[s, j] = scale if hashed(np.uint32(j), low, high) <= limit else 0

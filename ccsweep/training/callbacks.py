@@ -55,6 +55,7 @@ class RefreshFactors(Callback):
 
     def _refresh(self, module: pl.LightningModule) -> None:
         assert isinstance(module, ConditionalModule)
+        module.settle()
         module.require_finite()  # before NaN weights reach the SVD or a checkpoint
         began = time.perf_counter()
         module.network.refresh(self.images)

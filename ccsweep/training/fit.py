@@ -25,6 +25,7 @@ from ccsweep.training import checkpoint
 from ccsweep.training.callbacks import MetricLog, RefreshFactors, TrackMetrics, WallClock
 from ccsweep.training.module import ConditionalModule
 from ccsweep.training.progress import ShowProgress
+from ccsweep.training.ways import open_ways
 from ccsweep.watch import tell
 
 log = logging.getLogger(__name__)
@@ -102,8 +103,9 @@ class Job:
         refreshes = 1 / steps
         if every:  # of those that are due at an epoch's last step, the epoch's own takes the place
             refreshes += 1 / every - gcd(every, steps) / (every * steps)
+        ways = open_ways(training.step, device, training.precision)
         self.module = ConditionalModule(
-            build_network(config), training, refreshes, config.estimator.gates_in_training
+            build_network(config), training, refreshes, config.estimator.gates_in_training, ways
         )
         self.calibration = calibration_images(config, dataset).to(device)
         self._accelerator = "gpu" if device == "cuda" else "cpu"

@@ -1,11 +1,12 @@
 """The Lightning module: loss, schedules, and the figures of every epoch."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,10 +17,14 @@ from ccsweep.estimator import ESTIMATORS
 from ccsweep.estimator.cost import LayerCost, speedup_limit, theoretical_speedup
 from ccsweep.estimator.moments import EVERY
 from ccsweep.estimator.statistics import GateStatistics, count, statistics
-from ccsweep.network import ConditionalMLP
+from ccsweep.network import ConditionalMLP, Drop
 from ccsweep.training.schedules import learning_rate, limit_norms, momentum
+from ccsweep.training.skipping import SkippingExamination, SkippingStep, dropout_mask, step_key
+from ccsweep.training.ways import DENSE, SKIPPING, Ways
 
 NEVER = torch.iinfo(torch.int64).max
+Stepped = tuple[Tensor, Callable[[int], Tensor]]
+"""The loss before the step, and what gives the inputs of a layer, counted from 0, in it."""
 
 
 class DivergedError(UserError):
@@ -39,6 +44,7 @@ class ConditionalModule(pl.LightningModule):
         config: TrainingConfig,
         refreshes: float,
         gates_in_training: Callable[[int], bool] = lambda epoch: True,
+        ways: Sequence[str] = (DENSE,),
     ) -> None:
         """Wrap a network.
 
@@ -47,8 +53,13 @@ class ConditionalModule(pl.LightningModule):
             config: optimisation and regularisation.
             refreshes: factorisations per training step, for the theoretical speed-up.
             gates_in_training: whether the gate is on while an epoch, counted from 0, trains.
+            ways: that training steps may go; of several the quicker one is taken.
         """
         super().__init__()
+        self.automatic_optimization = False  # a step may go another way than through gradients
+        self.ways = Ways(*ways)
+        self._skipping: SkippingStep | None = None
+        self._laid_out = False
         self.gates_in_training = gates_in_training
         self.network = network
         self.config = config
@@ -81,32 +92,87 @@ class ConditionalModule(pl.LightningModule):
         self._loss_sum: Tensor | float = 0.0
         self._first_bad = torch.tensor(NEVER, device=self.device)
         self._steps = 0
+        self.ways.begin_epoch(epoch)
         self._epoch_start = time.perf_counter()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Loss of one batch: images (batch, features), labels (batch,)."""
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """One step of SGD on images (batch, features) and labels (batch,)."""
         images, labels = batch
-        logits, traces = self.network.trace(images)
+        key = step_key(self.config.seed, self.current_epoch, batch_idx)
+        looked_at = self.global_step % EVERY == 0 and any(layer.running for layer in self.network.hidden)
+        way = self.ways.next()
+        if way == SKIPPING:
+            self._lay_out()
+        else:
+            self.settle()
+        with self.ways.clock(way):
+            loss, inputs = (self._skip if way == SKIPPING else self._multiply)(images, labels, key)
+        self._loss_sum += loss
+        bad = torch.where(loss.isfinite(), NEVER, self.global_step - 1)
+        self._first_bad = torch.minimum(self._first_bad, bad)
+        if looked_at:
+            for k, layer in enumerate(self.network.hidden):
+                if layer.running is not None:
+                    layer.running.update(inputs(k))
+        self._steps += 1
+
+    def _multiply(self, images: Tensor, labels: Tensor, key: int) -> Stepped:
+        """The dense step: all products, by torch."""
+        optimizer = self._optimizer
+        logits, traces = self.network.trace(images, self._drop(key))
         loss = F.cross_entropy(logits, labels)
         if self.config.l1:
-            # Activations are never negative, so their sum is their L1 norm.
-            loss = loss + self.config.l1 / len(images) * sum(t.activation.sum() for t in traces)
-        with torch.no_grad():
-            self._loss_sum += loss
-            bad = torch.where(loss.isfinite(), NEVER, self.global_step)
-            self._first_bad = torch.minimum(self._first_bad, bad)
-            if self.global_step % EVERY == 0:
-                for layer, trace in zip(self.network.hidden, traces, strict=True):
-                    if layer.running is not None:
-                        layer.running.update(trace.inputs)
-        self._steps += 1
-        return loss
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, then bring units whose incoming weights grew too long back to max_norm."""
-        super().optimizer_step(*args, **kwargs)
+            # Activations are never negative, so their sum is their L1 norm. Dropout's 1/keep makes up for
+            # those that it silences.
+            loss = loss + self.config.l1 / len(images) * sum(t.kept.sum() for t in traces)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
         if self.config.max_norm is not None:
             limit_norms(self.network.linears(), self.config.max_norm)
+        return loss.detach(), lambda k: traces[k].inputs.detach()
+
+    def _skip(self, images: Tensor, labels: Tensor, key: int) -> Stepped:
+        """The same step without what is zero, gated off or dropped."""
+        assert self._skipping is not None
+        group = self._optimizer.param_groups[0]
+        loss = self._skipping.step(images, labels, key, group["lr"], group["momentum"])
+        self._optimizer.step()  # finds no gradients and moves nothing: it counts the step
+        return torch.tensor(loss), self._skipping.layer_inputs
+
+    @property
+    def _optimizer(self) -> LightningOptimizer:
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        return optimizer
+
+    def _lay_out(self) -> None:
+        """Take weights and momenta to where the skipping step keeps them."""
+        if self._laid_out:
+            return
+        self._skipping = self._skipping or SkippingStep(self.network, self.config, torch.get_num_threads())
+        self._optimizer.zero_grad()
+        self._skipping.load(self._optimizer.optimizer)
+        self._laid_out = True
+
+    def settle(self) -> None:
+        """Bring weights and momenta back to the network and the optimizer, before anything looks at them."""
+        if self._laid_out:
+            assert self._skipping is not None
+            self._skipping.store(self._optimizer.optimizer)
+            self._laid_out = False
+
+    def _drop(self, key: int) -> Drop | None:
+        """Dropout by the masks that the skipping step has; on a GPU torch's own."""
+        if self.device.type != "cpu":
+            return None
+        network = self.network
+
+        def drop(x: Tensor, level: int) -> Tensor:
+            share = network.dropout_hidden if level else network.dropout_input
+            return x * dropout_mask(x.shape, key, level, share).to(x.dtype) if share else x
+
+        return drop
 
     def require_finite(self) -> None:
         """Raise :class:`DivergedError` if a loss of this epoch, or a weight by now, is not finite."""
@@ -126,6 +192,7 @@ class ConditionalModule(pl.LightningModule):
 
     def on_validation_start(self) -> None:
         """Note how long the epoch's training took, before validation begins."""
+        self.settle()
         if self._in_fit:
             self._epoch_seconds = time.perf_counter() - self._epoch_start
 
@@ -136,17 +203,24 @@ class ConditionalModule(pl.LightningModule):
         self._losses: Tensor | float = 0.0
         self._samples = 0
         self._nonzero: Tensor | int = 0
+        skips = self._in_fit and self.ways.chosen == SKIPPING
+        self._examine = SkippingExamination(self.network, torch.get_num_threads()) if skips else None
 
     on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Add one batch to the sums."""
         images, labels = batch
+        self._samples += len(labels)
+        if self._examine is not None:
+            loss, wrong, counts, nonzero = self._examine(images, labels)
+            self._losses, self._wrong = self._losses + loss, self._wrong + wrong
+            self._counts, self._nonzero = self._counts + counts, self._nonzero + nonzero
+            return
         logits, traces = self.network.trace(images)
         self._losses += F.cross_entropy(logits, labels, reduction="sum")
         self._wrong += (logits.argmax(1) != labels).sum()
         self._counts += torch.stack([count(t.preactivation, t.gate) for t in traces])
-        self._samples += len(labels)
         self._nonzero += images.count_nonzero()
 
     test_step = validation_step
@@ -165,7 +239,7 @@ class ConditionalModule(pl.LightningModule):
             "train/momentum": group["momentum"],
             "train/seconds": self._epoch_seconds,
         }
-        self.log_dict(training | found | self.refresh_figures)
+        self.log_dict(training | self.ways.figures() | found | self.refresh_figures)
 
     def on_test_epoch_end(self) -> None:
         """Log what the test found."""

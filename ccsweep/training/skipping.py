@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ccsweep.config.schema import TrainingConfig
 from ccsweep.kernels import training
+from ccsweep.kernels.dropout import write_mask
 from ccsweep.network import ConditionalMLP
 from ccsweep.training.layout import (
     NO_GATE,
@@ -34,6 +35,13 @@ EXAMINED = 256
 def step_key(seed: int, epoch: int, step: int) -> int:
     """Names the dropout masks of one step: 64 bits, unrelated for other seeds, epochs and steps."""
     return int(np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0])
+
+
+def dropout_mask(shape: torch.Size, key: int, level: int, dropped: float) -> Tensor:
+    """The masks of a level, float32 (batch, width): 1/keep where a unit stays, else 0; for dense steps."""
+    mask = torch.empty(shape)
+    write_mask(np.uint64(key), level, *kept(dropped), mask.numpy())
+    return mask
 
 
 class SkippingStep:

@@ -110,3 +110,13 @@ def test_the_inputs_that_stay_are_listed(inputs):
     expected = np.flatnonzero((x != 0) & reference.kept(int(KEY), 0, 6, inputs, 0.2)[5])
     assert index[:count].tolist() == expected.tolist()
     np.testing.assert_array_equal(value[:count], x[expected] * np.float32(1.25))
+
+
+@pytest.mark.parametrize(
+    ("batch", "width", "share"), [(1, 1, 0.5), (7, 33, 0.2), (40, 100, 0.8), (3, 5, 0.0)]
+)
+def test_a_mask_is_the_same_one(batch, width, share):
+    mask = np.full((batch, width), np.nan, np.float32)
+    dropout.write_mask(KEY, 2, limit_of(share), np.float32(1 / (1 - share)), mask)
+    expected = reference.kept(int(KEY), 2, batch, width, share) / (1 - share)
+    np.testing.assert_allclose(mask, expected, rtol=1e-6)

@@ -1,0 +1,84 @@
+"""Which way training steps go, dense or skipping what is zero: the quicker one by the clock."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+
+from ccsweep.errors import UserError
+
+DENSE, SKIPPING = "dense", "skipping"
+TRIES = 4
+"""Steps of each way in a comparison; the first is not counted, for it warms the cache."""
+
+
+def open_ways(wanted: str, device: str, precision: str) -> tuple[str, ...]:
+    """The ways that steps may go; kernels that skip are the CPU's, in float32.
+
+    Args:
+        wanted: ``training.step``.
+        device: ``cpu`` or ``cuda``.
+        precision: ``training.precision``.
+
+    Raises:
+        UserError: skipping is asked for where it cannot be.
+    """
+    if device != "cpu" or precision != "float32":
+        if wanted == SKIPPING:
+            raise UserError(
+                f"training.step=skipping: found training.device={device} training.precision={precision}; "
+                "expected cpu and float32, or training.step=auto"
+            )
+        return (DENSE,)
+    return (DENSE, SKIPPING) if wanted == "auto" else (wanted,)
+
+
+class Ways:
+    """Says of each training step which way it goes.
+
+    Where both ways are open they are compared at the start of the epochs 0, 1, 2, 4, 8, ...: a network's
+    activations get sparse within its first epochs. The steps of a comparison train like all others, on
+    the run's own batches, so nothing is computed for the clock alone.
+
+    Args:
+        open: the ways that may be gone; a single one is never timed.
+    """
+
+    def __init__(self, *open: str) -> None:
+        self.open = open
+        self.chosen = open[0] if len(open) == 1 else None
+        """The quicker way; None before the first comparison."""
+        self._due: list[str] = []
+        self._took: dict[str, list[float]] = {}
+        self._steps: dict[str, int] = {}
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Compare in this epoch, counted from 0, where that is due."""
+        self._steps = dict.fromkeys((DENSE, SKIPPING), 0)
+        powers_of_two = epoch & (epoch - 1) == 0
+        if len(self.open) > 1 and (self.chosen is None or powers_of_two):
+            self._due = [way for way in self.open for _ in range(TRIES)]
+            self._took = {way: [] for way in self.open}
+
+    def next(self) -> str:
+        """The way of the next step."""
+        way = self._due.pop(0) if self._due else self.chosen or self.open[0]
+        self._steps[way] += 1
+        return way
+
+    @contextmanager
+    def clock(self, way: str) -> Iterator[None]:
+        """Time a step, if its way is being compared."""
+        began = time.perf_counter()
+        yield
+        if len(took := self._took.get(way, [0.0] * TRIES)) < TRIES:
+            took.append(time.perf_counter() - began)
+            if not self._due:
+                self.chosen = min(self._took, key=lambda way: median(self._took[way][1:]))
+
+    def figures(self) -> dict[str, float]:
+        """What share of the epoch's steps skipped, and the times of the last comparison in milliseconds."""
+        steps = sum(self._steps.values())
+        compared = {way: took[1:] for way, took in self._took.items() if took[1:]}
+        times = {f"train/step_ms/{way}": 1000 * median(took) for way, took in compared.items()}
+        return {"train/skipping": self._steps[SKIPPING] / max(steps, 1), **times}
