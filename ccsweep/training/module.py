@@ -174,6 +174,15 @@ class ConditionalModule(pl.LightningModule):
 
         return drop
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep which way was the quicker one, so that a resumed run goes on with it."""
+        checkpoint["way"] = self.ways.chosen
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on that way, where it is open."""
+        way = checkpoint.get("way")
+        self.ways.chosen = way if way in self.ways.open else self.ways.chosen
+
     def require_finite(self) -> None:
         """Raise :class:`DivergedError` if a loss of this epoch, or a weight by now, is not finite."""
         step = int(self._first_bad)

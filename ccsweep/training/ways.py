@@ -56,7 +56,8 @@ class Ways:
         """Compare in this epoch, counted from 0, where that is due."""
         self._steps = dict.fromkeys((DENSE, SKIPPING), 0)
         powers_of_two = epoch & (epoch - 1) == 0
-        if len(self.open) > 1 and (self.chosen is None or powers_of_two):
+        under_way = bool(self._due)  # epochs may be shorter than a comparison
+        if len(self.open) > 1 and not under_way and (self.chosen is None or powers_of_two):
             self._due = [way for way in self.open for _ in range(TRIES)]
             self._took = {way: [] for way in self.open}
 

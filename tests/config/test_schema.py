@@ -52,6 +52,7 @@ def test_what_a_result_does_not_depend_on() -> None:
         "data.dir",
         "data.verify",
         "training.device",
+        "training.step",
         "training.resume",
         "tracking",
         "sweep",
@@ -59,7 +60,13 @@ def test_what_a_result_does_not_depend_on() -> None:
 
 
 def test_what_may_change_on_top_of_a_trained_run() -> None:
-    assert with_role(Role.RESUME) == ("data.dir", "training.epochs", "training.max_minutes", "tracking")
+    assert with_role(Role.RESUME) == (
+        "data.dir",
+        "training.epochs",
+        "training.step",
+        "training.max_minutes",
+        "tracking",
+    )
     assert has_role("ranks.layers", Role.RUN)
     assert not has_role("training.epochs", Role.RUN)
     assert not has_role("training", Role.RUN)

@@ -33,6 +33,7 @@ def test_each_epoch_logs_what_the_design_names(tmp_path: Path) -> None:
     speedups = ("theoretical_speedup", "theoretical_speedup_inference", "speedup_limit")
     expected |= {f"validation/{name}" for name in ("error", "loss", *speedups)}
     expected |= {f"train/{name}" for name in ("loss", "learning_rate", "momentum", "seconds")}
+    expected |= {"train/skipping", "train/step_ms/dense", "train/step_ms/skipping"}
     expected |= {"refresh/seconds", "refresh/count"}
     expected |= {
         f"refresh/layer{i}/{name}" for i in (1, 2) for name in ("sign_disagreement", "subspace_angle")
@@ -71,17 +72,19 @@ def test_max_norm_binds(tmp_path: Path) -> None:
         assert layer.weight.norm(dim=1).max() <= 0.5 + 1e-5
 
 
-def test_weights_that_break_after_a_finite_loss_are_noticed_before_the_svd(tmp_path: Path) -> None:
-    work = job(tmp_path, "training.epochs=1")
-    step = work.module.optimizer_step
+@pytest.mark.parametrize("way", ["dense", "skipping"])
+def test_weights_that_break_after_a_finite_loss_are_noticed_before_the_svd(way: str, tmp_path: Path) -> None:
+    work = job(tmp_path, "training.epochs=1", f"training.step={way}")
+    step = work.module.training_step
 
-    def broken(*arguments, **options) -> None:
-        step(*arguments, **options)
+    def broken(*arguments) -> None:
+        step(*arguments)
         if work.module.trainer.is_last_batch:
+            work.module.settle()
             with torch.no_grad():
                 work.module.network.hidden[0].weight[0, 0] = float("inf")
 
-    work.module.optimizer_step = broken
+    work.module.training_step = broken
     with pytest.raises(DivergedError, match=r"not a finite number since step 26 \(epoch 1\)"):
         work.fit(Figures())
     assert not checkpoint.last(tmp_path).exists()

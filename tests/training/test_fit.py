@@ -40,16 +40,17 @@ def test_calibration_images_are_spread_over_the_training_set(small_config, small
     assert torch.equal(calibration_images(small_config(calibration=500), small_data), train)
 
 
+@pytest.mark.parametrize("step", ["dense", "skipping"])
 def test_a_resumed_job_comes_to_what_an_unbroken_one_does(
-    small_config, small_data: Dataset, tmp_path, caplog
+    step: str, small_config, small_data: Dataset, tmp_path, caplog
 ) -> None:
     whole, parts = Figures(), Figures()
     caplog.set_level(logging.INFO)
-    expected = Job(small_config(), small_data, tmp_path / "whole").fit(whole)
-    Job(small_config(epochs=1), small_data, tmp_path / "parts").fit(parts, resume=True)
+    expected = Job(small_config(step=step), small_data, tmp_path / "whole").fit(whole)
+    Job(small_config(epochs=1, step=step), small_data, tmp_path / "parts").fit(parts, resume=True)
     assert caplog.messages == ["no epoch was finished yet: starting from the beginning"]
     assert checkpoint.epochs_done(tmp_path / "parts") == 1
-    assert Job(small_config(), small_data, tmp_path / "parts").fit(parts, resume=True) == expected
+    assert Job(small_config(step=step), small_data, tmp_path / "parts").fit(parts, resume=True) == expected
     assert [step for step, _ in parts.logged] == [1, 2, 3]
     for (_, a), (_, b) in zip(whole.logged, parts.logged, strict=True):
         a, b = ({k: v for k, v in figures.items() if "seconds" not in k} for figures in (a, b))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ccsweep.config.schema import RanksConfig
 from ccsweep.data.batches import ArrayBatches
@@ -137,7 +136,11 @@ def test_three_epochs(step: str, small_job, small_data: Dataset) -> None:
         assert figures["train/momentum"] == pytest.approx(min(0.5 * 1.1**number, 0.58))
         assert 0 < figures["train/seconds"] < 60  # kernels may be compiled first
         skipped = {"dense": 0.0, "skipping": 1.0}.get(step)
-        assert figures["train/skipping"] == skipped if skipped is not None else 0 <= figures["train/skipping"] <= 1
+        assert (
+            figures["train/skipping"] == skipped
+            if skipped is not None
+            else 0 <= figures["train/skipping"] <= 1
+        )
         here = {f"validation/{k}": v for k, v in looked_at(epoch, *small_data.validation).items()}
         assert {k: v for k, v in figures.items() if k.startswith("validation/")} == pytest.approx(
             here, abs=1e-4
@@ -189,3 +192,18 @@ def test_since_which_step_the_loss_is_no_number(small_config, small_data: Datase
         f"the loss is not a finite number since step {steps.index(True)} (epoch 1); "
         "try a smaller training.learning_rate than 0.1"
     )
+
+
+def test_a_resumed_run_goes_on_the_way_that_was_the_quicker_one(small_job) -> None:
+    first = small_job(step="auto")
+    first.fit(Figures())
+    saved = checkpoint.load(checkpoint.last(first.folder))
+    assert saved["way"] in ("dense", "skipping")
+    for way, step, expected in (
+        ("dense", "auto", "dense"),
+        ("skipping", "auto", "skipping"),
+        ("dense", "skipping", "skipping"),
+    ):
+        module = small_job(step=step).module
+        module.on_load_checkpoint(saved | {"way": way})
+        assert module.ways.chosen == expected

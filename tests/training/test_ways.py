@@ -56,7 +56,7 @@ def test_a_resumed_run_compares_in_its_first_epoch(monkeypatch: pytest.MonkeyPat
     assert set(clock.epoch(both, 7)) == {DENSE, SKIPPING}
 
 
-def test_a_comparison_that_an_epoch_cuts_short_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_that_an_epoch_cuts_short_goes_on_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, both = Clock(monkeypatch, dense=0.010, skipping=0.001), Ways(DENSE, SKIPPING)
     assert clock.epoch(both, 0, steps=3) == [DENSE] * 3
     assert both.chosen is None
