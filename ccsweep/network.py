@@ -4,7 +4,7 @@
     a = relu(x W + b) * S              only units with S = 1 count
 
 Here the gate is applied to a dense product: it gives the answers and the gradients of conditional
-computation, not its speed. Skipping the work for real is the business of training/skipping.py and of the engine.
+computation, not its speed. Skipping the work for real is what training/skipping.py and the engine are for.
 """
 
 from collections.abc import Callable, Sequence

@@ -20,7 +20,7 @@ from ccsweep.training import checkpoint
 from tests.conftest import User
 from tests.tasks.runs import SHORT, figures, reports
 
-LONG = ("training.epochs=40", "tracking.system_metrics=false")
+LONG = ("training.epochs=40", "training.step=skipping", "tracking.system_metrics=false")
 DIGITS = data.load("digits")
 
 
@@ -114,7 +114,7 @@ def test_resume_refuses_other_settings(digits: tuple[User, Any]) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith(
         "ccsweep: training.learning_rate: cannot change with training.resume=...; only data.dir, "
-        "training.epochs, training.max_minutes, tracking can"
+        "training.epochs, training.step, training.max_minutes, tracking can"
     )
 
 
