@@ -5,7 +5,7 @@ otherwise. mutmut passes decorated functions over, and here those are the ones u
 and the context managers: the copy decorates them by an assignment after the function. And its zips are strict
 unless told otherwise, for a ``strict=True`` less changes nothing where the lengths agree. Left out are what
 stands at module level, files of numba kernels (their tests compare them with NumPy references), and tests that
-start ``python -m ccsweep`` (the ``user`` fixture; minutes for each mistake).
+take long: those that start ``python -m ccsweep`` (the ``user`` fixture), and those of more than four seconds.
 
 A second run tries again what survived the first, what ran out of time and what has changed since.
 """
@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-SURVIVED, NO_TESTS, SKIPPED = 0, 33, 34  # mutmut's exit codes of a mistake; None: not tried yet
+SURVIVED, NO_TESTS, SKIPPED = 0, (5, 33), 34  # mutmut's exit codes of a mistake; None: not tried yet
+LONG = 4.0
+"""Seconds of a test that is not run for every mistake."""
 NOTICED = (1, 3)  # a test failed, or pytest could not go on; any other code is a run out of time or a crash
 
 
@@ -131,9 +133,9 @@ def _report(work: Path) -> None:
     for path, meta in _results(work).items():
         module = path.relative_to(work / "mutants").with_suffix("")
         tried = {name: code for name, code in meta["exit_code_by_key"].items() if code != SKIPPED}
-        alive = [name for name, code in tried.items() if code in (SURVIVED, NO_TESTS, None)]
+        alive = [name for name, code in tried.items() if code in (SURVIVED, *NO_TESTS, None)]
         survivors += [
-            f"# {'no test calls it' if tried[name] == NO_TESTS else 'survived'}\n"
+            f"# {'no test calls it' if tried[name] in NO_TESTS else 'survived'}\n"
             + get_diff_for_mutant(name, path=module)
             for name in alive
         ]
@@ -165,15 +167,15 @@ def pytest_configure(config: Any) -> None:
 
 
 def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
-    """No test that starts a process of ours; the quickest first, since the first failure ends a run."""
-    slow = [item for item in items if "user" in item.fixturenames]
-    config.hook.pytest_deselected(items=slow)
+    """No test that takes long; the quickest first, since the first failure ends a run."""
     try:
         seconds = json.loads(Path("mutmut-stats.json").read_text())["duration_by_test"]
     except FileNotFoundError:  # this run asks for it
         seconds = {}
-    kept = [item for item in items if item not in slow]
-    items[:] = sorted(kept, key=lambda item: seconds.get(item.nodeid, 0.0))
+    took = {item: seconds.get(item.nodeid, 0.0) for item in items}
+    left_out = [item for item in items if "user" in item.fixturenames or took[item] > LONG]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = sorted((item for item in items if item not in left_out), key=took.__getitem__)
 
 
 if __name__ == "__main__":

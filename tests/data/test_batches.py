@@ -1,5 +1,6 @@
 """Batches: every image once per epoch, in an order that seed and epoch decide alone."""
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,3 +65,13 @@ def test_without_a_seed_in_the_split_s_own_order(count, size, epoch):
     batches.set_epoch(epoch)
     assert order(batches) == list(range(count))
     assert len(list(batches)) == len(batches)
+
+
+def test_the_same_orders_on_every_machine():
+    """A run that is resumed elsewhere goes on with the same batches."""
+    batches = ArrayBatches(split(50), 8, 3)
+    for epoch in (0, 7):
+        seed = int(np.random.SeedSequence([3, epoch]).generate_state(1, np.uint64)[0]) // 2
+        expected = torch.randperm(50, generator=torch.Generator().manual_seed(seed)).tolist()
+        assert order(batches) == expected  # an epoch that is not set is the first
+        batches.set_epoch(7)

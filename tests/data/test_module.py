@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ccsweep.data import load
+from ccsweep.data.batches import ArrayBatches
 from ccsweep.data.dataset import Dataset
 from ccsweep.data.module import ArrayDataModule
 
@@ -78,5 +79,18 @@ def test_splits_stay_where_they_are_on_the_same_device(digits):
 
 
 def test_needs_a_device(digits):
-    with pytest.raises(RuntimeError, match="needs a trainer or a device"):
+    with pytest.raises(RuntimeError, match=r"^ArrayDataModule needs a trainer or a device$"):
         ArrayDataModule(digits, 50, seed=3).setup("fit")
+
+
+def test_which_batches_of_which_split(digits):
+    module = ArrayDataModule(digits, 50, seed=3, device="cpu")
+    assert [len(y) for _, y in module.train_dataloader()] == [50, 50, 30]
+    seen = torch.cat([y for _, y in module.train_dataloader()])
+    assert torch.equal(seen, torch.cat([y for _, y in ArrayBatches(digits.train, 50, 3)]))
+    for loader, split in (
+        (module.val_dataloader(), digits.validation),
+        (module.test_dataloader(), digits.test),
+    ):
+        assert (loader.batch_size, loader.seed) == (2000, None)
+        assert loader.split is split

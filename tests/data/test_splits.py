@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,3 +30,20 @@ def test_blocks_are_spread_over_the_whole_set():
     _, held = splits.blocks(73_257)
     tenths = np.bincount(held * 10 // 73_257)
     assert (abs(tenths - 733) <= 1).all()
+
+
+@pytest.mark.parametrize(
+    ("count", "held", "left_out"),
+    [
+        (1000, [range(100 * b + 45, 100 * b + 55) for b in range(10)], 5),
+        (250, [range(56, 68), range(181, 193)], 5),
+        (30, [range(14, 17)], 5),
+        (8, [range(4, 5)], 5),  # the gaps leave nothing to train on
+    ],
+)
+def test_by_hand(count, held, left_out):
+    near = {i for block in held for i in range(block.start - left_out, block.stop + left_out)}
+    kept, found = splits.blocks(count)
+    assert found.tolist() == [i for block in held for i in block]
+    assert kept.tolist() == [i for i in range(count) if i not in near]
+    assert splits.settings() == {"blocks": 10, "share": 0.1, "gap": 5}

@@ -1,6 +1,7 @@
 import logging
 import signal
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -85,6 +86,29 @@ def test_who_watches_is_told_what_the_ranks_allow(small_job) -> None:
     assert bounds(ranks=RanksConfig(energy=0.9)) == []
 
 
+@pytest.mark.parametrize(
+    ("steps", "refreshes"), [(None, 1 / 5), (2, 3 / 5), (5, 1 / 5), (10, 1 / 5), (1, 1.0)]
+)
+def test_refreshes_for_each_training_step(small_job, steps: int | None, refreshes: float) -> None:
+    """120 images in batches of 25 are five steps; of two refreshes after the same step one takes place."""
+    job, run = small_job(epochs=2, batch_size=25, refresh_steps=steps, name="whitened"), Figures()
+    job.fit(run)
+    assert job.module.refreshes == pytest.approx(refreshes)
+    assert sum(figures["refresh/count"] for _, figures in run.logged) == pytest.approx(10 * refreshes)
+
+
+def test_the_gate_begins_in_the_epoch_that_the_config_names(small_job) -> None:
+    class Watch(Callback):
+        gated: ClassVar[list[bool]] = []
+
+        def on_train_batch_start(self, trainer, module, batch, batch_idx: int) -> None:
+            if batch_idx == 0:
+                self.gated.append(module.network.gate_in_training)
+
+    small_job(gate_in_training=2).fit(Figures(), watch=[Watch()])
+    assert Watch.gated == [False, False, True]
+
+
 def test_callbacks_of_the_caller_come_first(small_job) -> None:
     class Watch(Callback):
         def on_validation_start(self, trainer, module) -> None:
@@ -95,10 +119,11 @@ def test_callbacks_of_the_caller_come_first(small_job) -> None:
     assert watch.before == {}  # the job's own refresh had not begun
 
 
-def test_validation_of_a_network_as_it_is(small_job, small_data: Dataset) -> None:
+def test_validation_of_a_network_as_it_is(small_job, capsys) -> None:
     job, run = small_job(epochs=1), Figures()
     trained = job.fit(Figures())
     examined = job.validate(run)
+    assert capsys.readouterr().out == ""  # what is found is logged, not printed
     assert examined.error == pytest.approx(trained.validation_error, abs=1e-4)
     ((step, figures),) = run.logged
     assert step == 1
