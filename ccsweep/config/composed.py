@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from ccsweep.config.places import root
 from ccsweep.dotted import leaves
@@ -25,8 +25,8 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     loader = ConfigLoaderImpl(create_config_search_path(str(root() / "conf")))
     cfg = loader.load_configuration("config", list(overrides), run_mode=RunMode.RUN)
     OmegaConf.set_readonly(cfg, False)
-    with open_dict(cfg):
-        del cfg["hydra"]
+    OmegaConf.set_struct(cfg, False)  # which also closes what is the user's, as sweep.space
+    del cfg["hydra"]
     return cfg
 
 

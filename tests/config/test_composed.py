@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from hydra.errors import MissingConfigException
+from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError
 
 from ccsweep.config.check import check
 from ccsweep.config.composed import composed, read_file, read_settings
@@ -19,13 +20,21 @@ def test_a_config_is_whole_typed_and_not_shared() -> None:
     assert "hydra" not in first
 
 
+def test_unknown_keys_are_refused_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("training:\n  lr: 1\n")
+    with pytest.raises(ConfigKeyError, match="Key 'lr' not in 'TrainingConfig'"):
+        read_settings(tmp_path / "config.yaml")
+    with pytest.raises(ConfigCompositionException, match=r"Could not override 'training\.lr'"):
+        composed(["training.lr=1"])
+
+
 def test_overrides_that_mean_nothing() -> None:
     with pytest.raises(MissingConfigException):
         composed(["+experiment=svhm"])
 
 
 def test_settings_come_back_as_they_were_written(tmp_path: Path) -> None:
-    ran = check(composed(["+experiment=svhn", "training.l1=0.001", "ranks=control"]))
+    ran = check(composed(["+sweeps=digits_pareto", "+sweep.slurm.partition=gpu", "ranks=control"]))
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(ran)))
     assert OmegaConf.to_object(read_settings(tmp_path / "config.yaml")) == ran
 
