@@ -198,7 +198,7 @@ def test_settings_that_exclude_each_other(overrides: list[str], line: str) -> No
         ("training.patience", ["null", "1"], ["0"], "a positive number of epochs, or null"),
         ("training.max_minutes", ["null", "0.001"], ["0.0"], "a positive time, or null"),
         ("training.precision", ["float32", "bfloat16"], ["double"], "one of float32, bfloat16"),
-        ("sweep.name", ["null", "a"], ["./", "' '"], "a name, or the path of a folder"),
+        ("sweep.name", ["null", "a"], ["./", "'~/'", "' '"], "a name, or the path of a folder"),
         ("sweep.sampler", ["null", "gp"], ["tpa"], "one of tpe, nsgaii, gp, random, grid; did you mean 'tpe'?"),
         ("sweep.pruning", ["null", "validation/loss"], ["loss"], "one of validation/error, validation/loss"),
         ("sweep.seed", ["0", "4294967295"], ["-1", "4294967296"], "0 or more, below 2 to the 32"),
@@ -242,6 +242,7 @@ def test_the_ends_of_ranges(key: str, good: list[str], bad: list[str], expected:
         (["task=evaluate", "run=0123abc", "tracking.sweep=s"], None),
         (["seeds=3", "tracking.sweep=s"], None),
         (["+sweep.slurm.partition=gpu"], None),
+        (["+training.lrs=1", "+training.epoch=1", "+training.seeds=1"], "training.epoch: no such key; did you mean 'training.epochs'?"),
         (["training.seed=???"], "training.seed has no value; expected one from its config group or training.seed=..."),
     ],
 )  # fmt: skip
