@@ -110,13 +110,13 @@ class Job:
         self.calibration = calibration_images(config, dataset).to(device)
         self._accelerator = "gpu" if device == "cuda" else "cpu"
 
-    def fit(self, run: MetricLog, resume: bool = False, watch: Sequence[Callback] = ()) -> Trained:
+    def fit(self, run: MetricLog, resume: bool = False, callbacks: Sequence[Callback] = ()) -> Trained:
         """Train; keep the best epoch's weights in the module.
 
         Args:
             run: where each epoch's figures go.
             resume: go on from the folder's last checkpoint, if there is one.
-            watch: more callbacks, called before the job's own.
+            callbacks: more of them, called before the job's own.
 
         Raises:
             DivergedError: the loss became NaN or infinite.
@@ -124,18 +124,18 @@ class Job:
         """
         training = self.config.training
         saver = checkpoint.SaveCheckpoints(self.folder)
-        callbacks: list[Callback] = [
-            *watch,
+        all_of_them: list[Callback] = [
+            *callbacks,
             RefreshFactors(self.calibration, self.config.estimator.refresh_steps),
             TrackMetrics(run),
             ShowProgress(),
             saver,
         ]
         if training.patience is not None:
-            callbacks.append(EarlyStopping(VALIDATION_ERROR.metric, patience=training.patience))
+            all_of_them.append(EarlyStopping(VALIDATION_ERROR.metric, patience=training.patience))
         if training.max_minutes is not None:
-            callbacks.append(WallClock(training.max_minutes))
-        trainer = self._trainer(callbacks)
+            all_of_them.append(WallClock(training.max_minutes))
+        trainer = self._trainer(all_of_them)
         last = checkpoint.last(self.folder) if resume else None
         if last is not None and not last.exists():
             log.info("no epoch was finished yet: starting from the beginning")

@@ -105,7 +105,7 @@ def test_the_gate_begins_in_the_epoch_that_the_config_names(small_job) -> None:
             if batch_idx == 0:
                 self.gated.append(module.network.gate_in_training)
 
-    small_job(gate_in_training=2).fit(Figures(), watch=[Watch()])
+    small_job(gate_in_training=2).fit(Figures(), callbacks=[Watch()])
     assert Watch.gated == [False, False, True]
 
 
@@ -115,7 +115,7 @@ def test_callbacks_of_the_caller_come_first(small_job) -> None:
             self.before = dict(module.refresh_figures)
 
     watch = Watch()
-    small_job(epochs=1).fit(Figures(), watch=[watch])
+    small_job(epochs=1).fit(Figures(), callbacks=[watch])
     assert watch.before == {}  # the job's own refresh had not begun
 
 
@@ -174,7 +174,7 @@ def test_ctrl_c_in_training_is_an_interrupt_and_leaves_no_handler(small_job) -> 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        small_job().fit(Figures(), watch=[CtrlC()])
+        small_job().fit(Figures(), callbacks=[CtrlC()])
     assert signal.getsignal(signal.SIGINT) is before
     job = small_job()
     for run in (job.validate, lambda: job.test(Figures())):
