@@ -29,9 +29,12 @@ def spaced(width: int) -> int:
     return width + LANES if width >= 256 and width % (2 * LANES) == 0 else width
 
 
-def block(length: int, rows: int) -> int:
-    """How many of ``rows`` weights of ``length`` floats fit the cache: a multiple of a tile."""
-    fitting = BLOCK_BYTES // (4 * max(length, 1)) // TILE * TILE
+def block(length: int, rows: int, cached: int | None = None) -> int:
+    """How many of ``rows`` weights of ``length`` floats fit the cache: a multiple of a tile.
+
+    ``cached``: its bytes; None for those of the engine.
+    """
+    fitting = (cached or BLOCK_BYTES) // (4 * max(length, 1)) // TILE * TILE
     return min(max(fitting, TILE), -(-rows // TILE) * TILE)
 
 

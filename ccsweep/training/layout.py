@@ -22,6 +22,8 @@ Below = tuple[Array, np.float32, np.float32]
 """delta of a level, or nothing where it is not wanted; what L1 adds to it; 1/keep."""
 Descent = tuple[np.float32, np.float32, np.float32]
 Gate = tuple[Array, Array, Array]
+CACHED = 3 * 2**19
+"""Weights, or deltas, that all of a batch goes through together: they stay in the second-level cache."""
 TURNING = 4
 """What it takes to turn round a gradient, in multiply-adds for each weight."""
 NOTHING = np.zeros((0, 0), np.float32)
@@ -108,7 +110,7 @@ class Layer:
     def __init__(self, linear: nn.Linear, by_unit: bool) -> None:
         self.units, inputs = linear.weight.shape
         count, width = (self.units, inputs) if by_unit else (inputs, self.units)
-        self.block = block(count, spaced(width))
+        self.block = block(count, spaced(width), CACHED)
         self.rows, self.row_momenta = (_padded(np.zeros((count, 0)), spaced(width)) for _ in range(2))
         self.bias, self.bias_momenta = _padded(np.zeros((2, 0)), spaced(self.units))
         weight, momenta = (part[:, :width] for part in (self.rows, self.row_momenta))
@@ -175,7 +177,7 @@ class ByInput(Layer):
             )
             threads.share(lambda share: update.across(*given, room.turned, share, threads.count))
         else:
-            part = block(batch, self.bias.size)
+            part = block(batch, self.bias.size, CACHED)
             taken = level.lists, new.delta, batch, weights, biases, room.squares, descent, *below, part
             threads.share(lambda share: update.by_input(*taken, room.turned, share, threads.count))
         if max_norm is not None:

@@ -18,6 +18,7 @@ def test_blocks_fit_the_cache():
     assert [memory.block(length, 10**9) for length in (2048, 1100, 2**20, 2**13)] == [512, 896, 128, 128]
     assert memory.block(1, 10**9) == 2**20
     assert memory.block(0, 300) == 384
+    assert memory.block(1024, 5000, cached=2**21) == 512
 
 
 def test_arrays_start_at_a_cache_line():

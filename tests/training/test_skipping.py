@@ -209,7 +209,7 @@ def test_threads_change_nothing(gated, max_norm):
 @pytest.mark.parametrize("gated", [(), (0, 1)])
 def test_blocks_change_nothing(gated, monkeypatch):
     whole = trained(gated=gated)
-    monkeypatch.setattr("ccsweep.kernels.memory.BLOCK_BYTES", 4096)
+    monkeypatch.setattr("ccsweep.training.layout.CACHED", 4096)
     parts = trained(gated=gated)
     for pair in zip(whole.parameters(), parts.parameters(), strict=True):
         assert_near(*pair)
