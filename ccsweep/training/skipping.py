@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ccsweep.config.schema import TrainingConfig
+from ccsweep.config.schema import RanksConfig, TrainingConfig
 from ccsweep.kernels import training
+from ccsweep.kernels.compiling import announced
 from ccsweep.kernels.dropout import write_mask
 from ccsweep.network import ConditionalMLP
 from ccsweep.training.layout import (
@@ -42,6 +43,22 @@ def dropout_mask(shape: torch.Size, key: int, level: int, dropped: float) -> Ten
     mask = torch.empty(shape)
     write_mask(np.uint64(key), level, *kept(dropped), mask.numpy())
     return mask
+
+
+def warm_up(config: TrainingConfig) -> None:
+    """Have the kernels of steps and examinations ready: from the disk, or compiled, which is logged."""
+    with torch.random.fork_rng(devices=[]), announced(training.examine):
+        network, x, labels = (
+            ConditionalMLP([1] * 4, RanksConfig([1, 1])),
+            torch.ones(8, 1),
+            torch.zeros(8).long(),
+        )
+        optimizer, skipping = torch.optim.SGD(network.parameters()), SkippingStep(network, config)
+        network.initialise(weight_std=0.1, bias=-9.0)  # no unit is active: the first layer's step goes across
+        for network.gate_in_training in (True, False):
+            skipping.load(optimizer)
+            skipping.step(x, labels, 0, 0.0, 0.0)
+        SkippingExamination(network)(x, labels)
 
 
 class SkippingStep:

@@ -1,7 +1,10 @@
 """The step that skips, against autograd in float64 with the same masks and gates."""
 
 import copy
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -192,7 +195,7 @@ def trained(threads: int = 1, gated: Any = (0,), steps: int = 3, **options: Any)
     skipping = SkippingStep(network, settings_of(0.01, 0.01, options.get("max_norm")), threads)
     skipping.load(optimizer)
     for number in range(steps):
-        x, labels = batch_of(network, 50, 0.3, number)
+        x, labels = batch_of(network, 50, options.get("density", 0.3), number)
         skipping.step(x, labels, options.get("key", KEY) + number, RATE, 0.5)
     skipping.store(optimizer)
     return network
@@ -342,3 +345,23 @@ def test_an_examination_twice_over_is_the_same():
     one, other = (examine(*batch_of(network, size, 0.5)) for size in (300, 300))
     assert one.loss == other.loss
     assert one.counts.tolist() == other.counts.tolist()
+
+
+def test_a_warm_up_leaves_nothing_to_compile():
+    program = (
+        "from ccsweep.kernels import training, update\n"
+        "from ccsweep.training.skipping import SkippingExamination, warm_up\n"
+        "from tests.training import test_skipping as tests\n"
+        "kernels = [k for m in (training, update) for k in vars(m).values() if hasattr(k, 'stats') and k.stats.cache_path]\n"
+        "before = tests.torch.get_rng_state()\n"
+        "warm_up(tests.settings_of(0.1, 0.1, 2.0))\n"
+        "assert tests.torch.equal(before, tests.torch.get_rng_state())\n"
+        "known = [len(k.signatures) for k in kernels]\n"
+        "assert all(known), dict(zip(kernels, known))\n"
+        "for gated in ((), (0,), (0, 1)):\n"
+        "    network = tests.trained(2, gated)\n"
+        "    SkippingExamination(network)(*tests.batch_of(network, 20, 0.5))\n"
+        "tests.trained(1, (), density=1.0)\n"
+        "assert [len(k.signatures) for k in kernels] == known\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=True)
