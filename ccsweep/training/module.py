@@ -81,10 +81,8 @@ class ConditionalModule(pl.LightningModule):
         return torch.optim.SGD(groups, lr=self.config.learning_rate, momentum=self.config.momentum)
 
     def on_train_epoch_start(self) -> None:
-        """Set the epoch's randomness and schedules, both functions of (seed, epoch) alone."""
+        """Set the epoch's schedules, functions of the epoch alone; a step has randomness of its own."""
         epoch = self.current_epoch
-        # The initial weights are drawn from the seed itself, which no epoch's number may equal.
-        torch.manual_seed(((self.config.seed + 1) << 20) + epoch)
         self.network.gate_in_training = self.gates_in_training(epoch)
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = learning_rate(self.config, epoch)

@@ -187,3 +187,41 @@ def test_ctrl_c_in_training_is_an_interrupt_and_leaves_no_handler(small_job) -> 
 def leave(*arguments: object, **options: object) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise SystemExit(1)
+
+
+def test_what_training_comes_to_and_what_is_tested(small_job, small_data: Dataset, capsys) -> None:
+    job, run = small_job(learning_rate=1.0, learning_rate_decay=0.5), Figures()
+    trained = job.fit(run)
+    wrong = [round(0.6 * figures["validation/error"]) for _, figures in run.logged]  # of 60
+    best = 1 + wrong.index(min(wrong))
+    assert trained == (round(100 * min(wrong) / 60, 4), best, 3)
+    assert min(wrong) % 3  # else four digits would be none
+    saved = checkpoint.load(checkpoint.best(job.folder))
+    assert saved["epoch"] + 1 == best
+    assert all(
+        torch.equal(value, saved["state_dict"][name]) for name, value in job.module.state_dict().items()
+    )
+    capsys.readouterr()
+    run = Figures()
+    examined = job.test(run)
+    assert capsys.readouterr().out == ""
+    ((_, figures),) = run.logged
+    with torch.no_grad():
+        logits = job.module.network.eval()(small_data.test.images)
+    assert examined.error == pytest.approx(
+        100 * float((logits.argmax(1) != small_data.test.labels).float().mean())
+    )
+    assert examined.theoretical_speedup == pytest.approx(figures["test/theoretical_speedup"])
+    assert examined.inference_speedup == pytest.approx(figures["test/theoretical_speedup_inference"])
+    assert examined.inference_speedup > examined.theoretical_speedup
+    assert [layer[:3] for layer in examined.layers] == [(12, 10, 4), (10, 8, 3)]
+    for number, layer in enumerate(examined.layers, 1):
+        for name, share in layer.statistics._asdict().items():
+            assert share == pytest.approx(figures[f"test/layer{number}/{name}"])
+
+
+def test_the_job_hands_on_what_the_config_says(small_job) -> None:
+    job = small_job(name="whitened", moments="running", density=0.2)
+    assert job.module.network.estimator == job.config.estimator
+    assert job.module.network.ranks == job.config.ranks
+    assert (job.data.seed, job.data.batch_size, job.data.device) == (3, 25, "cpu")

@@ -30,6 +30,8 @@ class Epoch(NamedTuple):
     before: list[tuple[Tensor, Tensor]]
     """The factors that it trained with."""
     loss: float
+    inputs: list[list[Tensor]]
+    """What the hidden layers got in each step."""
 
 
 def truncated(weights: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -49,12 +51,14 @@ def trained(job: Job, train: Dataset) -> list[Epoch]:
     moving = [torch.zeros_like(p) for p in weights + biases]
     factors, epochs = truncated(weights), []
     for epoch in range(3):
-        batches, losses = ArrayBatches(train, 25, seed=3), []
+        batches, losses, inputs = ArrayBatches(train, 25, seed=3), [], []
         batches.set_epoch(epoch)
         for step, (images, labels) in enumerate(batches):
             key = int(np.random.SeedSequence([3, epoch, step]).generate_state(1, np.uint64)[0])
             x, active = images * mask(key, 0, images, 0.1), torch.zeros(())
+            inputs.append([])
             for k, (u, v) in enumerate(factors):
+                inputs[-1].append(x.detach())
                 a = (x @ weights[k].T + biases[k]).clamp(min=0) * (x @ u @ v + biases[k] > 0)
                 x = a * mask(key, k + 1, a, 0.2)
                 active = active + x.sum()
@@ -74,7 +78,7 @@ def trained(job: Job, train: Dataset) -> list[Epoch]:
         before, factors = factors, truncated(weights)
         epochs.append(
             Epoch([w.detach().clone() for w in weights], [b.detach().clone() for b in biases], factors, before,
-                  sum(losses) / len(losses))
+                  sum(losses) / len(losses), inputs)
         )  # fmt: skip
     return epochs
 
@@ -207,3 +211,16 @@ def test_a_resumed_run_goes_on_the_way_that_was_the_quicker_one(small_job) -> No
         module = small_job(step=step).module
         module.on_load_checkpoint(saved | {"way": way})
         assert module.ways.chosen == expected
+
+
+@pytest.mark.parametrize("step", ["dense", "skipping"])
+def test_running_moments_are_those_of_every_tenth_step(step: str, small_job, small_data: Dataset) -> None:
+    job = small_job(step=step, moments="running")
+    steps = [inputs for epoch in trained(job, small_data.train) for inputs in epoch.inputs]
+    job.fit(Figures())
+    saved = checkpoint.load(checkpoint.last(job.folder))["state_dict"]
+    for k in (0, 1):
+        first, second = (x.T @ x / len(x) for x in (steps[0][k], steps[10][k]))
+        assert saved[f"network.hidden.{k}.running.samples"] == 2 * 25
+        found = saved[f"network.hidden.{k}.running.second"]
+        torch.testing.assert_close(found, 0.02 * (0.98 * first + second), rtol=0, atol=1e-5)
