@@ -237,6 +237,9 @@ def test_what_is_forced_is_timed_beside_dense(network, inputs, clock):
 def test_threads_are_torchs_where_none_are_given(network, inputs, clock):
     clock({})
     assert engine.compile(network, inputs, 100).threads == torch.get_num_threads()
+    other = torch.get_num_threads() + 1
+    assert engine.compile(network, inputs, 100, other).threads == other
+    assert engine.compile(network, inputs).plan.batch_size == 1
 
 
 @pytest.mark.parametrize(("batch", "together", "threads"), [(1, 1, 1), (5, 5, 2), (64, 64, 2), (100, 64, 2)])
