@@ -168,6 +168,23 @@ def test_types_and_devices(dtype: torch.dtype, device: str) -> None:
     logits.sum().backward()
 
 
+def test_dropout_of_the_callers_own() -> None:
+    net, x, asked = network([3, 3]).train(), torch.randn(5, 12), []
+
+    def half(values: torch.Tensor, level: int) -> torch.Tensor:
+        asked.append((level, values.shape[1]))
+        return 0.5 * values
+
+    first, second = net.trace(x, half)[1]
+    assert asked == [(0, 12), (1, 10), (2, 8)]
+    assert torch.equal(first.inputs, 0.5 * x)
+    assert torch.equal(first.kept, 0.5 * first.activation)
+    assert torch.equal(second.inputs, first.kept)
+    assert torch.equal(second.kept, 0.5 * second.activation)
+    assert torch.equal(net.layer_data(x)[0].inputs, x)
+    assert torch.equal(net.eval().trace(x, half)[1][0].inputs, x)  # none outside training
+
+
 def test_a_checkpoint_carries_the_factors_whatever_their_rank() -> None:
     saved, other = (ConditionalMLP([12, 10, 8, 4], RanksConfig(energy=share)) for share in (0.5, 0.99))
     saved.refresh()

@@ -29,3 +29,15 @@ def test_in_the_shape_of_mnist(tmp_path):
     assert (images[:, border] == 0).all()
     torch.testing.assert_close(images.amax((1, 2)), small.train.images.amax(1), atol=0.15, rtol=0)
     assert large.digest != small.digest
+
+
+def test_what_it_says_of_itself():
+    data, few = load("digits"), load("digits", samples=30)
+    assert (data.name, data.label, data.classes, data.notes) == ("digits", "digits", 10, ())
+    assert torch.equal(few.train.images, data.train.images[:30])
+    assert torch.equal(few.test.images, data.test.images)
+    assert few.digest != data.digest
+    order = np.random.default_rng(1797).permutation(1797)
+    assert data.test.labels.tolist() == load_digits().target[order[:360]].tolist()
+    assert data.validation.labels.tolist() == load_digits().target[order[360:540]].tolist()
+    assert data.digest == "5e35cbecdea891e5"  # runs and checkpoints name their data by it

@@ -1,4 +1,5 @@
 import io
+import re
 
 import pytest
 
@@ -47,6 +48,7 @@ def test_as_pooch_uses_it(clock: Clock, capsys: pytest.CaptureFixture[str]) -> N
         clock.now += 2
         bar.update(1 << 16)
         bar.reset()
+        assert bar.done == 0
         bar.update(bar.total)
         bar.close()
     assert capsys.readouterr().err == "train.mat: 65.5 kB of 182.0 MB\ntrain.mat: 182.0 MB of 182.0 MB\n"
@@ -63,7 +65,11 @@ def test_on_a_terminal_a_bar(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> N
         assert not screen.getvalue()
         clock.now += 1
         bar.update()
+        (task,) = bar._bar.tasks
+        assert (task.description, task.completed, task.total) == ("timing", 3, 4)
         bar.update()
-    end = screen.getvalue().rpartition("timing")[2]
-    assert "4 of 4 cases" in end
-    assert "left" in end
+        bar.reset()
+        bar.update(4)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue()).split("\r")
+    assert re.fullmatch(r"timing ━+  -:--:-- left", lines[0])
+    assert re.fullmatch(r"timing ━+ 4 of 4 cases 0:00:00 left\s*", lines[-1])
