@@ -149,8 +149,8 @@ def forward_gated(
     Args:
         x: float32 (batch, inputs in whole vectors): the level as rows, filled here.
         rows: the weights, float32 (units, inputs in whole vectors).
-        gate: U (inputs, rank in whole vectors), V (rank, units in whole vectors), and the shift, -inf
-            where vectors are filled up.
+        gate: U (inputs, rank in whole vectors), V (rank, units in whole vectors), and the shift (units in
+            whole vectors,).
         room: samples int32 and values float32, (batch * units,) or more; overwritten.
         bias, new, penalty, losses, delta: as in :func:`forward`.
     """

@@ -35,9 +35,9 @@ def kept(dropped: float) -> Kept:
     return np.uint32(round((1 - dropped) * (ALL + 1)) - 1), np.float32(1 / (1 - dropped))
 
 
-def _padded(values: Array, width: int, filled_with: float = 0.0) -> Array:
+def _padded(values: Array, width: int) -> Array:
     made = aligned(len(values), width)
-    made[:] = filled_with
+    made[:] = 0
     made[:, : values.shape[1]] = values
     return made
 
@@ -46,7 +46,7 @@ def gate(factors: Factors, width: int) -> Gate:
     """The estimator as the kernels want it, for units in so many whole vectors."""
     u, v, shift = (part.numpy() for part in factors)
     rank = vectors(max(u.shape[1], 1))
-    return _padded(u, rank), _padded(v, width), _padded(shift[None], width, -np.inf)[0]
+    return _padded(u, rank), _padded(v, width), _padded(shift[None], width)[0]
 
 
 class Level(NamedTuple):

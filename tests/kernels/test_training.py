@@ -31,8 +31,8 @@ def whole(*shape: int, seed: int = 0, density: float = 1.0) -> np.ndarray:
     return np.where(generator.random(shape) < density, values, 0)
 
 
-def padded(values: np.ndarray, filled_with: float = 0.0) -> np.ndarray:
-    made = np.full((len(values), -(-values.shape[1] // LANES) * LANES), filled_with, np.float32)
+def padded(values: np.ndarray) -> np.ndarray:
+    made = np.zeros((len(values), -(-values.shape[1] // LANES) * LANES), np.float32)
     made[:, : values.shape[1]] = values
     return made
 
@@ -95,7 +95,7 @@ def test_forward(inputs, units, rank):
         gate = (
             padded(u) if rank else np.zeros((inputs, LANES), np.float32),
             padded(v),
-            padded(shift, -np.inf)[0],
+            padded(shift)[0],
         )
         rows, weights = padded(np.full_like(x, 8)), padded(weight.T)
         room = np.empty(BATCH * units, np.int32), np.empty(BATCH * units, np.float32)
@@ -246,11 +246,7 @@ def test_an_examination(inputs, units, gated):
     x, weight, bias = whole(BATCH, inputs, density=0.5), whole(inputs, units, seed=1), whole(1, units, seed=2)
     u, v, shift = whole(inputs, 3, seed=3), whole(3, units, seed=4), whole(1, units, seed=5)
     nothing = np.zeros((0, 0), np.float32)
-    gate = (
-        (padded(u), padded(v), padded(shift, -np.inf)[0])
-        if gated
-        else (nothing, nothing, nothing[:, 0:0].ravel())
-    )
+    gate = (padded(u), padded(v), padded(shift)[0]) if gated else (nothing, nothing, nothing[:, 0:0].ravel())
     new, counts = lists_of(np.zeros((BATCH, units))), np.full((BATCH, 3), 4)
     weights = padded(weight), padded(bias)[0], gate, units, 128
     training.examine(lists_of(x), NUMBERS, *weights, new, counts, FIRST, LAST)

@@ -157,7 +157,7 @@ WIDTHS = st.sampled_from([1, 2, 15, 16, 17, 40, 130, 300])
     classes=st.sampled_from([1, 2, 10, 17]),
     gated=st.sets(st.integers(0, 2)),
     rank=st.sampled_from([0, 1, 5, 20]),
-    batch=st.sampled_from([1, 2, 7, 33]),
+    batches=st.lists(st.sampled_from([1, 2, 7, 33]), min_size=2, max_size=2),
     density=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     dropout=st.tuples(*[st.sampled_from([0.0, 0.2, 0.5, 0.8])] * 2),
     l1=st.sampled_from([0.0, 0.03]),
@@ -168,15 +168,15 @@ WIDTHS = st.sampled_from([1, 2, 15, 16, 17, 40, 130, 300])
     seed=st.integers(0, 2**32),
 )
 def test_steps_are_those_of_autograd(
-    sizes, classes, gated, rank, batch, density, dropout, l1, l2, max_norm, momentum, threads, seed
+    sizes, classes, gated, rank, batches, density, dropout, l1, l2, max_norm, momentum, threads, seed
 ):
     network = draw([*sizes, classes], gated, rank, *dropout, seed=seed)
     config, optimizer = settings_of(l1, l2, max_norm), sgd(network)
     reference = Reference(network, config, optimizer)
     skipping = SkippingStep(network, config, threads)
     skipping.load(optimizer)
-    for number in range(2):
-        x, labels = batch_of(network, max(batch - number, 1), density, seed + number)
+    for number, batch in enumerate(batches):
+        x, labels = batch_of(network, batch, density, seed + number)
         key = step_key(seed, 3, number)
         expected = reference.step(x, labels, key, momentum)
         assume(reference.certain)
@@ -280,12 +280,13 @@ def test_a_dense_step_goes_on_where_it_stopped():
     """And the other way round: the momenta are the optimizer's, the weights the network's."""
     network = draw([40, 33, 5])
     optimizer, config = sgd(network, l2=0.01, momentum=0.5), settings_of(l2=0.01)
+    x, labels = batch_of(network, 20, 0.5)
+    skipping = SkippingStep(network, config)
+    skipping.load(optimizer)
     optimizer.state.clear()  # as before the first step
     reference = Reference(network, config, sgd(network))
     for state in reference.optimizer.state.values():
         state["momentum_buffer"].zero_()
-    x, labels = batch_of(network, 20, 0.5)
-    skipping = SkippingStep(network, config)
     for dense in (False, True, False, True):
         if dense:
             optimizer.zero_grad()
