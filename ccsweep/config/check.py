@@ -88,8 +88,7 @@ def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
 
 def _require(ok: bool, key: str, found: Any, expected: str) -> None:
     if not ok:
-        shown = {"None": "null", "True": "true", "False": "false"}.get(str(found), found)
-        raise UserError(f"{key}={shown}: expected {expected}")
+        raise UserError(f"{key}={'null' if found is None else found}: expected {expected}")
 
 
 def _one_of(key: str, found: str, known: list[str]) -> None:
