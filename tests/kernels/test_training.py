@@ -109,6 +109,36 @@ def test_forward(inputs, units, rank):
     assert [set(row.tolist()) for row in delta] == [{5}, *[{0}] * 5, {5}]
 
 
+@pytest.mark.parametrize("gated", [False, True])
+def test_nan_goes_on(gated):
+    """And what fills up the vectors, where it gets to as well, does not."""
+    x, weight, bias = (
+        np.ones((BATCH, 20), np.float32),
+        np.zeros((20, 17), np.float32),
+        np.zeros((1, 17), np.float32),
+    )
+    weight[3, 16] = np.nan
+    if not gated:
+        x[2, 5] = np.nan
+    new, losses = lists_of(np.zeros((BATCH, 17))), np.zeros(BATCH)
+    dropout = KEY, 1, np.uint32(2**32 - 1), ONE
+    rest = ONE, losses, np.zeros((BATCH, 32), np.float32), 0, BATCH
+    if gated:
+        gate = (
+            np.zeros((20, LANES), np.float32),
+            np.zeros((0, 32), np.float32),
+            np.full(32, np.inf, np.float32),
+        )
+        room = np.empty(BATCH * 17, np.int32), np.empty(BATCH * 17, np.float32)
+        arguments = padded(x), padded(weight.T), padded(bias)[0], gate, dropout, new, room
+        training.forward_gated(lists_of(x), NUMBERS, *arguments, *rest)
+    else:
+        training.forward(lists_of(x), NUMBERS, padded(weight), padded(bias)[0], 17, 128, dropout, new, *rest)
+    expected = [[16]] * BATCH if gated else [[16], [16], list(range(17)), *[[16]] * 4]
+    assert [index[:c].tolist() for index, c in zip(new[0], new[2], strict=True)] == expected
+    assert np.isnan(losses).all()
+
+
 @pytest.mark.parametrize("classes", [1, 10, 17])
 def test_the_loss_and_its_gradient(classes):
     x, weight, bias = whole(BATCH, 20, density=0.5), whole(20, classes, seed=1), whole(1, classes, seed=2)
