@@ -24,7 +24,6 @@ def composed(overrides: Sequence[str]) -> DictConfig:
 
     loader = ConfigLoaderImpl(create_config_search_path(str(root() / "conf")))
     cfg = loader.load_configuration("config", list(overrides), run_mode=RunMode.RUN)
-    OmegaConf.set_readonly(cfg, False)
     OmegaConf.set_struct(cfg, False)  # which also closes what is the user's, as sweep.space
     del cfg["hydra"]
     return cfg
