@@ -289,6 +289,13 @@ def test_gates_are_tried_in_the_order_of_what_they_promise(inputs):
     assert agreed > 0.97
 
 
+def test_one_direction_is_enough_where_the_inputs_have_one():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 1, generator=generator) @ torch.randn(1, 60, generator=generator)
+    gates = module._promising(layer_of(classifier()[0], "it", relu=True), x)
+    assert gates[0].u.shape[1] == 1
+
+
 def test_where_exact_skip_is_as_good_no_gate_is_tried(inputs):
     layer = layer_of(classifier()[0], "it", relu=True)
     sparse = inputs * (torch.rand(inputs.shape, generator=torch.Generator().manual_seed(0)) < 0.01)
@@ -483,6 +490,7 @@ def test_plans_of_all_chains(inputs):
     ]
     assert not fast.training
     assert not fast(inputs[:2]).requires_grad
+    assert torch.equal(fast(input=inputs[:2]), fast(inputs[:2]))
 
 
 def test_tensors_are_shared_with_the_original(inputs):

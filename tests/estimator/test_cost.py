@@ -37,6 +37,17 @@ def test_one_layer_is_one_over_density_plus_rank_cost() -> None:
     assert theoretical_speedup([LayerCost(d, h, r, 0.1)]) == pytest.approx(bound, rel=0.002)
 
 
+def test_operations_by_hand() -> None:
+    # d, h, r, density, and what a refresh costs; dense: N (2d - 1) h + N h.
+    layers = [LayerCost(3, 4, 2, 0.5, 1000), LayerCost(4, 2), LayerCost(2, 5, 1, 1.0)]
+    # Estimates: 5 * 2 + 3 * 4 + 4 = 26, and 3 * 1 + 1 * 5 + 5 = 13.
+    dense, conditional = 24 + 16 + 20, (26 + 0.5 * 24) + 16 + (13 + 20)
+    assert (dense, conditional) == (60, 87)
+    assert theoretical_speedup(layers) == pytest.approx(dense / conditional)
+    assert theoretical_speedup(layers, refreshes=0.1) == pytest.approx(60 / (87 + 100))
+    assert theoretical_speedup(layers, batch=10, refreshes=0.1) == pytest.approx(600 / (870 + 100))
+
+
 def test_the_control_gains_nothing() -> None:
     assert theoretical_speedup([LayerCost(64, 32)], refreshes=0.5) == 1.0
 
@@ -60,6 +71,8 @@ def test_a_warm_refresh_is_cheapest_and_a_full_one_dearest() -> None:
 
 
 def test_svd_operations_do_not_depend_on_which_side_is_longer() -> None:
+    # Nearly square: 14 m n^2 + 8 n^3 is the cheaper of the two.
+    assert svd_operations(100, 80) == svd_operations(80, 100) == 14 * 100 * 80**2 + 8 * 80**3
     assert svd_operations(700, 400) == svd_operations(400, 700) == 6 * 700 * 400**2 + 20 * 400**3
 
 
@@ -68,6 +81,7 @@ def test_svd_operations_do_not_depend_on_which_side_is_longer() -> None:
     [
         ([LayerCost(100, 50)], [1.0], 1.0),
         ([LayerCost(100, 50)], [0.2], 5.0),
+        ([LayerCost(100, 50, None, 0.1)], [1.0], 1.0),  # no gate, so every unit is computed
         ([LayerCost(100, 50, 5, 0.1)], [1.0], 1 / (0.1 + 5 * 150 / 5000)),
         ([LayerCost(100, 50, 5, 0.1)], [0.5], 1 / (0.05 + 5 * 100 / 5000)),
         ([LayerCost(100, 50, 50, 1.0)], [0.2], 5.0),  # the estimator costs more than it saves
