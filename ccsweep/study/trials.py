@@ -96,7 +96,7 @@ class Reused:
 
 
 @dataclass(frozen=True)
-class Pruned:
+class EndedEarly:
     """A trial that was ended early because it was not worth going on with."""
 
     cause: str
@@ -113,7 +113,7 @@ class Failed:
     """This time does not count among its point's tries."""
 
 
-Ending = Completed | Reused | Pruned | Failed
+Ending = Completed | Reused | EndedEarly | Failed
 """How a trial ended."""
 
 
@@ -138,7 +138,7 @@ def tell(trial: Trial, ending: Ending, rules: Rules) -> None:
             _complete(trial, report, rules)
         case Reused(twin):
             _reuse(trial, twin)
-        case Pruned(cause):
+        case EndedEarly(cause):
             note(trial, Notes(cause=cause, kind=Kind.PRUNED))
             trial.study.tell(trial, state=TrialState.PRUNED)
         case Failed():

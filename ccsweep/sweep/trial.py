@@ -21,7 +21,7 @@ from ccsweep.study.folder import TrialFolder
 from ccsweep.study.identity import identity
 from ccsweep.study.notes import Kind, Notes, note, notes
 from ccsweep.study.storage import persistently
-from ccsweep.study.trials import Completed, Ending, Failed, Pruned, Reused
+from ccsweep.study.trials import Completed, EndedEarly, Ending, Failed, Reused
 from ccsweep.sweep.compose import Composer, settings_in
 from ccsweep.sweep.plan import Plan
 from ccsweep.sweep.pruning import Pruner
@@ -170,7 +170,7 @@ def ending_after(number: int, error: BaseException) -> Ending:
     """
     if isinstance(error, errors.Pruned):
         log.info("trial %d: pruned: %s", number, error)
-        return Pruned(describe(error))
+        return EndedEarly(describe(error))
     if status_after(error) == "KILLED":
         raise KeyboardInterrupt
     log.error("trial %d: %s", number, "".join(traceback.format_exception(error)))

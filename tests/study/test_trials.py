@@ -21,9 +21,9 @@ from ccsweep.study.notes import Kind, Notes, note, notes
 from ccsweep.study.objectives import read_constraint
 from ccsweep.study.trials import (
     Completed,
+    EndedEarly,
     Ending,
     Failed,
-    Pruned,
     Reused,
     Rules,
     enqueue_points,
@@ -115,7 +115,7 @@ def test_a_trial_that_gets_the_result_of_another(study: Study) -> None:
 
 
 def test_a_trial_that_is_the_same_as_a_pruned_one(study: Study) -> None:
-    twin = ended(study, Pruned("beaten by 2 trials"))
+    twin = ended(study, EndedEarly("beaten by 2 trials"))
     assert (twin.state, notes(twin)) == (TrialState.PRUNED, Notes(cause="beaten by 2 trials", kind="pruned"))
     trial = ended(study, Reused(twin))
     assert trial.state == TrialState.PRUNED
@@ -124,7 +124,7 @@ def test_a_trial_that_is_the_same_as_a_pruned_one(study: Study) -> None:
 
 def test_a_trial_is_told_once(study: Study) -> None:
     trial = begin(study)
-    tell(trial, Pruned("beaten"), RULES)
+    tell(trial, EndedEarly("beaten"), RULES)
     with pytest.raises((ValueError, UpdateFinishedTrialError)):
         tell(trial, Completed(REPORT), RULES)
     assert study.get_trials()[0].state == TrialState.PRUNED

@@ -89,7 +89,7 @@ def test_what_is_the_trials_own_fault(error: BaseException) -> None:
 
 def test_what_an_exception_means(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="ccsweep.sweep"):
-        assert ending_after(7, Pruned("not worth it")) == trials.Pruned("not worth it")
+        assert ending_after(7, Pruned("not worth it")) == trials.EndedEarly("not worth it")
         assert caplog.messages == ["trial 7: pruned: not worth it"]
         assert ending_after(7, MemoryError()) == Failed(Kind.MACHINE, "MemoryError")
         assert caplog.messages[1:] == ["trial 7: MemoryError\n"]
@@ -190,7 +190,7 @@ def test_a_task_that_returns_nothing(worker: Callable[..., Worker]) -> None:
     [
         (ValueError("a bug"), Failed(Kind.TRIAL, "ValueError: a bug")),
         (MemoryError(), Failed(Kind.MACHINE, "MemoryError")),
-        (Pruned("not worth it"), trials.Pruned("not worth it")),
+        (Pruned("not worth it"), trials.EndedEarly("not worth it")),
         (SystemExit(3), Failed(Kind.TRIAL, "SystemExit: 3")),
     ],
 )
@@ -223,7 +223,7 @@ def test_training_is_watched_by_the_rules_of_the_study(worker: Callable[..., Wor
         "sweep.constraints=['theoretical_speedup>=2']",
     )
     ending, _, _ = at.run()
-    assert ending == trials.Pruned("cannot keep theoretical_speedup>=2: these ranks give 1.5 at most")
+    assert ending == trials.EndedEarly("cannot keep theoretical_speedup>=2: these ranks give 1.5 at most")
     assert notes(at.study.get_trials()[0]).epochs == [[1, 4.0, 20.0]]
     watch.tell(0, {"bound": 1.5})  # nobody listens any more
 
