@@ -53,10 +53,17 @@ def connect(folder: StudyFolder, url: str | None, ready: bool = False) -> "BaseS
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
+    class Whole(JournalFileBackend):
+        """An interrupt in the middle of Optuna's release of its lock would break or keep the lock."""
+
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            with finishing():
+                super().append_logs(logs)
+
     path = folder.journal
     try:
         lock = JournalFileSymlinkLock(str(path), grace_period=_LOCK_SECONDS)
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        return JournalStorage(Whole(str(path), lock_obj=lock))
     except OSError as error:
         raise _unwritable(path, error) from error
     except (ValueError, KeyError) as error:
@@ -129,7 +136,8 @@ def mend(folder: StudyFolder) -> bool:
     their lines. Nobody else may be using the file.
     """
     path = folder.journal
-    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # of a process that was killed while it wrote
+    for lock in path.parent.glob(f"{path.name}.lock*"):  # of a process that was killed while it wrote
+        lock.unlink(missing_ok=True)
     if not path.is_file():
         return False
     good = []

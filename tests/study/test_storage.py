@@ -1,7 +1,9 @@
 """Real storages: opened, begun, mended, and what a person is told when that is not possible."""
 
 import logging
+import os
 import resource
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -372,6 +374,26 @@ def test_an_interrupt_waits_for_the_storage() -> None:
     with pytest.raises(KeyboardInterrupt):
         persistently(action)
     assert done == ["whole"]
+
+
+def test_an_interrupt_waits_for_the_journals_lock(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a study is written from: between renaming and removing its lock Optuna cannot be stopped."""
+    study = create(folder, None, AIMS)
+    unlink = os.unlink
+
+    def interrupted(path: str) -> None:
+        if str(path).endswith(".rename"):
+            unlink(path)
+            interrupt._interrupt(signal.SIGINT, None)
+            return
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        study.set_user_attr("key", "value")
+    monkeypatch.undo()
+    assert open_study(folder).user_attrs["key"] == "value"
+    assert {path.name for path in folder.path.iterdir()} == {folder.journal.name}
 
 
 def test_trials_of_a_study_that_was_opened_count_on(folder: StudyFolder) -> None:
