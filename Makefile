@@ -1,11 +1,11 @@
 # make lists the targets. Everything is installed into .venv from requirements.lock.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test mutants lint ui lock clean
+.PHONY: help setup run test test-slow mutants lint ui lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: .venv/.complete  ## install everything, pinned, into .venv
 
@@ -22,8 +22,11 @@ setup: .venv/.complete  ## install everything, pinned, into .venv
 run: setup  ## the main job: train the paper's SVHN network with its estimator (2 minutes of training)
 	$(BIN)/python -m ccsweep +experiment=svhn training.max_minutes=2
 
-test: setup  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+test: setup  ## run the tests but the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not slow'
+
+test-slow: setup  ## run the others: kills, whole studies, foreign CPUs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
 
 mutants: setup  ## small mistakes put into one room: do its tests notice? ROOM=estimator, or network, training/fit; SAMPLE=100 tries so many
 	$(BIN)/python -m tests.mutants $(or $(ROOM),estimator) $(SAMPLE)

@@ -67,6 +67,7 @@ def copy(tmp_path: Path) -> Path:
     return copy  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_of_them_in_one_study(copy: Path, user: User) -> None:
     user.environment["PYTHONPATH"] = str(copy)
     network = ["data=halves", "architecture=narrow", "estimator=mine", "training.epochs=1"]

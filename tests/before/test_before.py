@@ -50,6 +50,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> User:
     return User(folder)
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_and_gone_on_with(before: User) -> None:
     old = json.loads((before.folder / "outputs/run/report.json").read_text())
     again = before.run("task=evaluate", f"run={RUN[:8]}", "hydra.run.dir=outputs/again")
@@ -66,6 +67,7 @@ def test_a_run_is_evaluated_and_gone_on_with(before: User) -> None:
     assert run.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_study_is_shown_exported_and_gone_on_with(before: User) -> None:
     status = before.run("task=sweep_status", "sweep.name=digits_pareto")
     assert "3 of 3 trials done" in status.stdout, status.stderr

@@ -160,6 +160,7 @@ def test_gates_that_are_always_open_or_shut(way, shift):
     np.testing.assert_array_equal(run(layers, x)[0], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="these are x86-64 CPUs")
 @pytest.mark.parametrize(
     ("cpu", "fuses", "compresses"),

@@ -288,6 +288,7 @@ def test_an_examination(inputs, units, gated):
     assert (counts[[0, -1]] == 4).all()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="this is an x86-64 CPU")
 def test_a_cpu_without_the_instructions():
     """The tests above, compiled for one that has none of them."""

@@ -64,6 +64,7 @@ def assert_no_orphans() -> None:
     assert not list(Path("out/submitit").glob("*.pkl"))
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_in_the_middle_of_a_trial(shell: Shell) -> None:
     shell.environment["TRACKED"] = "1"
     process = shell.start(*GRID, "training.source='1'")
@@ -84,6 +85,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_trial(shell: Shell) -> None:
     assert_no_orphans()
 
 
+@pytest.mark.slow
 def test_a_sweeper_that_is_killed_and_its_command_given_again(shell: Shell) -> None:
     shell.environment["TRACKED"] = "1"
     command = [*GRID, "training.source='1.5'"]
@@ -102,6 +104,7 @@ def test_a_sweeper_that_is_killed_and_its_command_given_again(shell: Shell) -> N
     assert_no_orphans()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_sweep_that_is_stopped_and_goes_on(shell: Shell, number: signal.Signals) -> None:
     tracked = number == signal.SIGINT  # MLflow takes its time
@@ -216,6 +219,7 @@ def test_workers_that_cannot_even_start(sweep: Sweep) -> None:
     assert_no_orphans()
 
 
+@pytest.mark.slow
 def test_eight_workers_at_once_on_a_fresh_store(sweep: Sweep) -> None:
     sweep(
         *STUDY,
@@ -258,6 +262,7 @@ def test_a_small_space_ends_when_it_is_done(sweep: Sweep) -> None:
     assert not [t for t in trials if not t.state.is_finished()]
 
 
+@pytest.mark.slow
 def test_only_one_sweep_works_on_a_study(shell: Shell) -> None:
     process = shell.start(*GRID, "training.source='1'")
     until(lambda: Path("out/sweeper.json").exists())

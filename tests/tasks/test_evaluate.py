@@ -9,6 +9,7 @@ from tests.conftest import User
 from tests.tasks.runs import reports
 
 
+@pytest.mark.slow
 def test_evaluate_gives_the_same_figures_and_with_other_ranks_others(
     digits: tuple[User, Any],
 ) -> None:

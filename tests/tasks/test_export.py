@@ -34,6 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_an_exported_trial_gives_its_figure_again(user: User, here: Path) -> None:
     ran = user.run(*BASE, *OWN, "hydra.run.dir=outputs/sweeps/s/trials/0", "test=false")
     assert ran.returncode == 0, ran.stderr

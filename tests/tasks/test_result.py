@@ -86,6 +86,7 @@ def test_its_model_gives_the_networks_answers(place: Place, trained: dict[str, A
     assert place.client.get_model_version("net", "1").run_id == trained["run_id"]
 
 
+@pytest.mark.slow
 def test_mlflow_predicts_with_it_on_the_command_line(place: Place, trained: dict[str, Any]) -> None:
     (place.folder / "inputs.json").write_text(json.dumps({"inputs": IMAGES.tolist()}))
     answers = place.folder / "answers.json"

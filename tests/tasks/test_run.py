@@ -49,6 +49,7 @@ def test_the_run_is_tracked(digits: tuple[User, Any]) -> None:
     } <= names
 
 
+@pytest.mark.slow
 def test_a_multirun_has_one_parent_and_survives_a_run_that_fails(user: User) -> None:
     from mlflow import MlflowClient
 

@@ -52,6 +52,7 @@ def _history(user: User, run_id: str) -> list[Any]:
     return client.get_metric_history(run_id, "validation/error")
 
 
+@pytest.mark.slow
 def test_resume_after_sigkill_ends_as_if_nothing_had_happened(
     user: User, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -74,6 +75,7 @@ def test_resume_after_sigkill_ends_as_if_nothing_had_happened(
     assert [p.name for p in user.folder.glob("outputs/20*")] == [folder.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_is_marked_killed_and_says_how_to_go_on(user: User, stop: signal.Signals) -> None:
     process = user.start("training.epochs=2000", "tracking.system_metrics=false")
@@ -86,6 +88,7 @@ def test_a_stopped_run_is_marked_killed_and_says_how_to_go_on(user: User, stop: 
     assert user.runs()[0].info.status == "KILLED", err
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_a_number_fails_the_run_and_says_since_when(user: User) -> None:
     done = user.run(*SHORT, "training.learning_rate=1e30", "training.max_norm=null")
     assert done.returncode == 2
@@ -118,6 +121,7 @@ def test_resume_refuses_other_settings(digits: tuple[User, Any]) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_given_more_epochs(user: User) -> None:
     user.run("training.epochs=2", "tracking.system_metrics=false")
     folder = reports(user)[0]["folder"]

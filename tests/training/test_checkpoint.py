@@ -167,6 +167,7 @@ for i in range(10_000):
 """
 
 
+@pytest.mark.slow
 def test_a_kill_while_writing_leaves_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     for pause in (0.002, 0.006):
