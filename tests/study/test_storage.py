@@ -376,7 +376,9 @@ def test_an_interrupt_waits_for_the_storage() -> None:
     assert done == ["whole"]
 
 
-def test_an_interrupt_waits_for_the_journals_lock(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_waits_for_the_journals_lock(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Wherever a study is written from: between renaming and removing its lock Optuna cannot be stopped."""
     study = create(folder, None, AIMS)
     unlink = os.unlink
