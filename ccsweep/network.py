@@ -8,7 +8,7 @@ computation, not its speed. Skipping the work for real is what training/skipping
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -118,6 +118,20 @@ class ConditionalLinear(nn.Linear):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+class _Seen:
+    """What layers get where images (samples, in_features) pass through them: run only as far as is asked."""
+
+    def __init__(self, layers: Sequence[ConditionalLinear], images: Tensor) -> None:
+        self._layers, self._inputs = layers, [images]
+
+    @torch.no_grad()
+    def inputs(self, k: int) -> Tensor:
+        """Of layer k, counted from 0; the layers before it gated as they are when it is first asked for."""
+        for layer in self._layers[len(self._inputs) - 1 : k]:
+            self._inputs.append(layer(self._inputs[-1]))
+        return self._inputs[k]
+
+
 class ConditionalMLP(nn.Module):
     """A ReLU network whose hidden layers may be gated; the output layer never is (paper, section 3).
 
@@ -174,12 +188,12 @@ class ConditionalMLP(nn.Module):
             images: calibration data (samples, in_features), passed through on demand, without dropout;
                 None for estimators that look at no data.
         """
-        run = None if images is None else cache(lambda: self._inputs(images))
+        seen = None if images is None else _Seen(self.hidden, images)
         return [
             LayerData(
                 layer.weight.T,
                 layer.bias,
-                None if run is None else lambda i=i: run()[i],  # type: ignore[misc]
+                None if seen is None else partial(seen.inputs, i),
                 None if layer.running is None else layer.running.moments(),
             )
             for i, layer in enumerate(self.hidden)
@@ -212,11 +226,10 @@ class ConditionalMLP(nn.Module):
             layer.factors = factors._replace(shift=factors.shift - how.threshold)
         if how.energy_loss is None and how.density is None:
             return
-        x = layers[0].inputs if images is None else images
-        for layer in gated:
+        seen = _Seen(gated, layers[0].inputs if images is None else images)
+        for i, layer in enumerate(gated):
             factors = layer.factors
-            layer.factors = factors._replace(shift=factors.shift - self._thresholds(layer, x))
-            x = layer(x)
+            layer.factors = factors._replace(shift=factors.shift - self._thresholds(layer, seen.inputs(i)))
 
     def _ranks(self, layers: Sequence[LayerData]) -> Sequence[int]:
         """One rank for each gated layer."""
@@ -241,14 +254,6 @@ class ConditionalMLP(nn.Module):
             return energy_thresholds(scores, F.linear(x, layer.weight, layer.bias), how.energy_loss)
         assert how.density is not None
         return density_threshold(scores, how.density)
-
-    @torch.no_grad()
-    def _inputs(self, images: Tensor) -> list[Tensor]:
-        """What each hidden layer gets, the layers before it gated as they are."""
-        seen = [images]
-        for layer in self.hidden[:-1]:
-            seen.append(layer(seen[-1]))
-        return seen
 
     def trace(self, x: Tensor, drop: Drop | None = None) -> tuple[Tensor, list[Trace]]:
         """Logits (batch, classes) of x (batch, in_features), and what every hidden layer did.

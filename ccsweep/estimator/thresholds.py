@@ -1,5 +1,6 @@
 """Where to draw the line between units computed and units skipped, from calibration data."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,17 +31,25 @@ def energy_thresholds(scores: Tensor, preactivation: Tensor, loss: float) -> Ten
         raise UserError(f"estimator.energy_loss={loss:g}: expected a share above 0 and below 1")
     _require_samples(scores)
     blocks = zip(scores.split(_UNITS, dim=1), preactivation.split(_UNITS, dim=1), strict=True)
-    return torch.cat([_energy_thresholds(*block, loss) for block in blocks])
+    return torch.cat([_energy_thresholds(s.T.contiguous(), p.T, loss) for s, p in blocks])
 
 
 def _energy_thresholds(scores: Tensor, preactivation: Tensor, loss: float) -> Tensor:
-    ordered, order = scores.sort(dim=0)
-    lost = preactivation.relu().square().gather(0, order).double().cumsum(0)
+    order = _ascending(scores)
+    lost = preactivation.relu().square().gather(1, order).double().cumsum(1)
     # The first sample, by score, whose loss would be too much, is the first to keep.
-    allowed = (lost <= loss * lost[-1]).sum(0)
-    kept = ordered.gather(0, allowed.clamp(max=len(scores) - 1)[None])[0]
-    kept = torch.where(allowed == len(scores), torch.inf, kept)
-    return _between(ordered, kept)
+    allowed = (lost <= loss * lost[:, -1:]).sum(1)
+    samples = scores.shape[1]
+    first = order.gather(1, allowed.clamp(max=samples - 1)[:, None])
+    kept = torch.where(allowed == samples, torch.inf, scores.gather(1, first)[:, 0])
+    return _between(scores.T, kept)
+
+
+def _ascending(rows: Tensor) -> Tensor:
+    """The order of each row's values, upwards."""
+    if rows.device.type == "cpu":  # NumPy sorts with vector instructions: four times as fast as torch
+        return torch.from_numpy(np.argsort(rows.numpy(), axis=1))
+    return rows.argsort(dim=1)
 
 
 def density_threshold(scores: Tensor, density: float) -> Tensor:
