@@ -25,6 +25,9 @@ A run's, a trial or a command that ran once (:class:`TrialFolder`):
     figures.png, benchmark.json, benchmark.png                          report -> people
     run.log          its log                                            logging -> people
 
+No file says where the study lies, but for leases: one that lies elsewhere than it says is another study's, of
+which this one is a copy, or of before it was moved.
+
 What became of a trial is said three times, and in this order of truth: ``report.json`` (a run that wrote one
 has its result, whatever was told afterwards), then the storage, then MLflow. JSON and YAML files are written
 whole or not at all.
@@ -118,11 +121,15 @@ class StudyFolder:
 
     def new_trial(self, number: int) -> TrialFolder:
         """A folder that no other trial has had, not even in a storage that was lost."""
-        path, attempt = self.path / "trials" / str(number), 1
-        while path.exists() and any(path.iterdir()):
+        found, attempt = self.trial(str(number)), 1
+        while found.path.exists() and any(found.path.iterdir()):
             attempt += 1
-            path = path.with_name(f"{number}-{attempt}")
-        return TrialFolder(path)
+            found = self.trial(f"{number}-{attempt}")
+        return found
+
+    def trial(self, name: str) -> TrialFolder:
+        """``trials/NAME``."""
+        return TrialFolder(self.path / "trials" / name)
 
     def trials(self) -> list[TrialFolder]:
         """The folders of all trials."""

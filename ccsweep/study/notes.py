@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from optuna.trial import FrozenTrial, Trial
 
-from ccsweep.study.folder import TrialFolder
+from ccsweep.study.folder import StudyFolder, TrialFolder
 from ccsweep.study.objectives import GRID
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Notes:
     """See :mod:`ccsweep.study.identity`."""
     worker: str | None = None
     folder: str | None = None
+    """As ``trials/3``: a study is moved and copied with its trials."""
     run_id: str | None = None
     ranks: str | None = None
     """In the paper's notation."""
@@ -68,10 +69,9 @@ class Notes:
     reuses: int | None = None
     """The trial whose result it was given, as it is the same."""
 
-    @property
-    def place(self) -> TrialFolder | None:
-        """``folder``, of a trial that was really run."""
-        return None if self.folder is None else TrialFolder(Path(self.folder))
+    def place(self, study: StudyFolder) -> TrialFolder | None:
+        """The folder in ``study`` of a trial that was really run, wherever the study was when it ran."""
+        return None if self.folder is None else study.trial(Path(self.folder).name)
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,9 @@ def open_study(folder: StudyFolder, storage: str | None = None, ready: bool = Fa
                 f"sweep.name={folder.name}: its trials are kept elsewhere; give sweep.storage=URL, too"
             )
         raise UserError(f"sweep.name={folder.name}: {folder.path} holds no study; {_known(folder)}")
+    store = connect(folder, storage, ready)
     try:
-        return optuna.load_study(study_name=folder.name, storage=connect(folder, storage, ready))
+        return optuna.load_study(study_name=_name(folder, store, storage), storage=store)
     except KeyError:
         place = folder.journal if storage is None else mask(storage)
         raise UserError(f"sweep.name={folder.name}: {place} holds no study of that name") from None
@@ -114,7 +115,10 @@ def create(folder: StudyFolder, url: str | None, objectives: dict[str, str]) -> 
     directions: list[Any] = list(objectives.values())
     try:
         study = optuna.create_study(
-            storage=storage, study_name=folder.name, directions=directions, load_if_exists=True
+            storage=storage,
+            study_name=_name(folder, storage, url),
+            directions=directions,
+            load_if_exists=True,
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -187,6 +191,12 @@ def persistently(action: Callable[[], T]) -> T:
             log.warning("the storage failed, trying again: %s", describe(error))
             time.sleep(pause)
             pause = min(2 * pause, 8.0)
+
+
+def _name(folder: StudyFolder, storage: "BaseStorage", url: str | None) -> str:
+    """The study's name in its storage: the one in a folder's own journal, whatever the folder is called."""
+    studies = storage.get_all_studies() if url is None else []
+    return studies[0].study_name if studies else folder.name
 
 
 def _database(url: str, ready: bool) -> "BaseStorage":

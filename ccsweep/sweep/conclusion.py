@@ -80,7 +80,7 @@ def _entry(plan: Plan, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> Ent
     own = plan.space.overrides(params_of(trial)) if known.overrides is None else known.overrides
     overrides = [*plan.base, *own]
     ranks = str(known.ranks or trial.params.get("ranks", "-"))
-    folder = (known if known.reuses is None else notes(trials[known.reuses])).place
+    folder = (known if known.reuses is None else notes(trials[known.reuses])).place(plan.folder)
     if trial.state == TrialState.COMPLETE and folder is not None:
         report = folder.read_report()
         if report is not None:

@@ -80,7 +80,7 @@ class Crew:
         name = f"w{index}"
         try:
             self._executor.update_parameters(**self._parameters(slot, name))
-            with _for_child(self._threads()):
+            with _for_child({**self._threads(), lease.WORKER: str(self.folder.lease(name))}):
                 job = self._executor.submit(work, self.payload, name, index, self._gpu(slot))
         except Exception as error:
             if self.sweep.cluster == "local":
@@ -117,7 +117,7 @@ class Crew:
     def kill(self, member: Member) -> None:
         """End a worker and all its children at once."""
         contents = member.lease
-        if contents is not None and lease.runs_here(contents):
+        if contents is not None and lease.is_worker(contents):
             kill_tree(contents["pid"])
         else:
             with contextlib.suppress(Exception):
@@ -127,7 +127,7 @@ class Crew:
         """Ask all workers to end, and end those that do not within 10 seconds."""
         for member in self.members:
             contents = member.lease
-            if contents is None or not lease.runs_here(contents):
+            if contents is None or not lease.is_worker(contents):
                 self._cancel_job(member)
             else:
                 with contextlib.suppress(OSError):

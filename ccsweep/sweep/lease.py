@@ -1,8 +1,12 @@
 """Who is at work on a study: small files that their owners keep fresh.
 
-A lease names host, process and when that process was started, so that a process number that is given
-to another process later is not taken for its owner. On another host only its heartbeat, a counter, tells that
-it lives: it is compared by the clock of who looks, so no two clocks have to agree.
+A lease names its own path, host, process and when that process was started: one that was copied with its
+study is none, and a process number that is given to another process later is not taken for its owner. On
+another host only its heartbeat, a counter, tells that it lives: it is compared by the clock of who looks, so
+no two clocks have to agree.
+
+Others may be able to write into a study's folder, so what a file says is no reason to end a process. A worker
+is started with the path of its lease in its environment, and only a process that has it there is one.
 """
 
 import json
@@ -23,7 +27,12 @@ BEAT = 1.0
 SILENCE = 45.0
 """Seconds without a beat after which an owner on another host counts as dead."""
 
+WORKER = "CCSWEEP_WORKER"
+"""The variable of a worker's environment that holds the path of its lease."""
+
 Contents = dict[str, Any]
+
+_FIELDS = {"id": str, "host": str, "pid": int, "pid_started": str | None, "beat": int, "ended": str | None}
 
 
 def started(pid: int) -> str | None:
@@ -46,17 +55,33 @@ def started(pid: int) -> str | None:
 
 
 def read(path: Path) -> Contents | None:
-    """What a lease says; None where there is none that can be read."""
+    """What a lease says; None where there is none that can be read, or it is that of another folder."""
     try:
         contents = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return contents if isinstance(contents, dict) else None
+    if not isinstance(contents, dict) or contents.get("path") != os.path.realpath(path):
+        return None
+    whole = all(isinstance(contents.get(name), kind) for name, kind in _FIELDS.items())
+    return contents if whole else None
 
 
 def runs_here(lease: Contents) -> bool:
     """Whether the owner is a live process of this host."""
-    return lease["host"] == socket.gethostname() and started(lease["pid"]) == lease["pid_started"]
+    owner = lease["pid_started"]
+    return lease["host"] == socket.gethostname() and owner is not None and started(lease["pid"]) == owner
+
+
+def is_worker(lease: Contents) -> bool:
+    """Whether the owner is a live process of this host that was started as the worker of this lease."""
+    import psutil
+
+    if not runs_here(lease):
+        return False
+    try:
+        return bool(psutil.Process(lease["pid"]).environ().get(WORKER) == lease["path"])
+    except psutil.Error:  # another user's, or it has just ended
+        return False
 
 
 class Heartbeats:
@@ -94,6 +119,7 @@ class Lease:
         self._over = threading.Event()
         self._contents: Contents = {
             "id": name,
+            "path": os.path.realpath(path),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "pid_started": started(os.getpid()),

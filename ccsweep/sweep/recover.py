@@ -5,6 +5,7 @@ import logging
 import socket
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -19,7 +20,7 @@ from ccsweep.sweep import lease, mlflow
 from ccsweep.sweep.crew import kill_tree, remove_pickles
 from ccsweep.sweep.plan import Plan
 from ccsweep.tracking import provenance, resolve_uri
-from ccsweep.tracking.find import run_id_of, store_of
+from ccsweep.tracking.find import noted_run, store_of
 from ccsweep.tracking.mask import mask
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ def open_or_begin(plan: Plan) -> "Study":
     """
     folder = plan.folder
     refuse_change(plan)
-    if not folder.definition.exists() and (other := run_id_of(folder.path)) is not None:
+    if not folder.definition.exists() and (other := noted_run(folder.path)) is not None:
         raise UserError(f"hydra.sweep.dir={folder.path}: holds run {other} already; choose another folder")
     end_workers(folder)
     damaged = plan.sweep.storage is None and storage.mend(folder)
     study = storage.create(folder, plan.sweep.storage, plan.objectives)
     if "definition" in study.user_attrs:
         known = study_notes(study)
-        if plan.sweep.storage is not None and known.folder != str(folder.path):
+        if plan.sweep.storage is not None and not _is_of(folder, known):
             raise UserError(
                 f"sweep.name={folder.name}: sweep.storage holds a study of that name whose folder is "
                 f"{known.folder}; choose another sweep.name"
@@ -92,7 +93,7 @@ def running_of(study: "Study", worker: str | None) -> "list[FrozenTrial]":
 
 def settle(plan: Plan, study: "Study", trial: "FrozenTrial", otherwise: Ending) -> None:
     """End a running trial that nobody is at: with its result if it got that far, else as ``otherwise``."""
-    folder = notes(trial).place
+    folder = notes(trial).place(plan.folder)
     report = None if folder is None else folder.read_report()
     tell(handle(study, trial), otherwise if report is None else Completed(report), plan.rules)
     if folder is not None:
@@ -105,11 +106,11 @@ def end_workers(folder: StudyFolder) -> None:
     contents = {path: lease.read(path) for path in folder.leases()}
     unended = {path: read for path, read in contents.items() if read is not None and read["ended"] is None}
     for read in unended.values():
-        if lease.runs_here(read):
+        if lease.is_worker(read):
             log.warning("worker %s of a sweep that is gone was still at work: ended", read["id"])
             kill_tree(read["pid"])
     deadline = time.monotonic() + 10
-    while any(map(lease.runs_here, unended.values())) and time.monotonic() < deadline:
+    while any(map(lease.is_worker, unended.values())) and time.monotonic() < deadline:
         time.sleep(0.05)
     elsewhere = [path for path, read in unended.items() if read["host"] != socket.gethostname()]
     heartbeats = lease.Heartbeats()
@@ -159,6 +160,13 @@ def _apply(study: "Study", trial: FrozenTrial, account: FrozenTrial) -> None:
         store.set_trial_system_attr(trial_id, name, value)
     if account.state.is_finished():
         store.set_trial_state_values(trial_id, account.state, account.values)
+
+
+def _is_of(folder: StudyFolder, known: StudyNotes) -> bool:
+    """Whether a study in a storage that many share is the one of ``folder``, which may have been moved."""
+    if known.folder in (None, str(folder.path)):
+        return True
+    return folder.definition.exists() and not StudyFolder(Path(str(known.folder))).definition.exists()
 
 
 def _refuse_change(plan: Plan, began: dict[str, Any]) -> None:

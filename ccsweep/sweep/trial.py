@@ -95,7 +95,7 @@ def run_trial(bench: Bench, trial: "Trial", folder: TrialFolder) -> Ending | Hel
         return Reused(twin) if twin.state.is_finished() else Held(twin.number)
     # A run that is evaluated again has ranks of its own, which its report will tell.
     ranks = settings.rank_notation if settings.task == "train" else None
-    persistently(lambda: note(trial, Notes(ranks=ranks, folder=str(folder.path))))
+    persistently(lambda: note(trial, Notes(ranks=ranks, folder=f"trials/{folder.path.name}")))
     record.write(folder, bench.frozen(trial))
     with watch.watching(Pruner(trial, bench.plan.sweep.pruning, bench.plan.constraints)):
         result = _run_task(bench, trial, cfg, folder)

@@ -192,7 +192,7 @@ class _Worker:
 
     def _interrupted(self, trial: "Trial") -> Ending:
         """How a trial ended that was stopped: by whom and why."""
-        folder = notes(self.bench.frozen(trial)).place
+        folder = notes(self.bench.frozen(trial)).place(self.folder)
         if folder is not None and (report := folder.read_report()) is not None:
             return Completed(report)  # it was done, and only not told yet
         if self._gone_since is not None:

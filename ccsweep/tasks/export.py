@@ -37,13 +37,14 @@ def export(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[st
     Raises:
         UserError: no such study, a pick that nothing satisfies, or a path that cannot be written.
     """
-    _, study = existing(config)
+    place, study = existing(config)
     definition = study_notes(study).definition
     objectives = definition.aims
     trial = front.pick(study.get_trials(deepcopy=False), config.pick, objectives)
     path = _path(config.to, f"{study.study_name}-trial{trial.number}")
     known = notes(trial)
-    ran = None if known.place is None else settings_in(known.place)
+    trained = known.place(place)
+    ran = None if trained is None else settings_in(trained)
     found = experiment(definition.base, known.overrides or [], ran)
     command = command_of(path)
     text = found.text([*_comment(study, trial, objectives, command), *_origin(study, trial, config.pick)])

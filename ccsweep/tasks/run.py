@@ -18,7 +18,7 @@ from ccsweep.files import sole, write_text
 from ccsweep.interrupt import finishing
 from ccsweep.study.folder import TrialFolder
 from ccsweep.tracking import Run, mask, open_parent, prepare, provenance, resolve_uri
-from ccsweep.tracking.find import run_id_of
+from ccsweep.tracking.find import noted_run
 
 if TYPE_CHECKING:  # torch and Lightning are imported while the store gets ready
     from ccsweep.data.dataset import Dataset
@@ -50,7 +50,7 @@ def begun(config: Config, folder: TrialFolder, overrides: list[str], dataset: "D
     Raises:
         UserError: the folder has a run already, or another process holds it.
     """
-    if (other := run_id_of(folder.path)) is not None:
+    if (other := noted_run(folder.path)) is not None:
         raise UserError(f"hydra.run.dir={folder.path}: holds run {other} already; choose another folder")
     with held(folder), contextlib.ExitStack() as stack:
         write_settings(config, folder)

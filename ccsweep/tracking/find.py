@@ -1,6 +1,12 @@
-"""Back to a run: from what a user types to its folder and its id, and to what it logged."""
+"""Back to a run: from what a user types to its folder and its id, and to what it logged.
+
+``run.json`` in a run's folder says which run it belongs to, and where the folder was then. A folder that was
+moved keeps its run. A copy, whose original is still there, has none: what is done to it must not end up in
+the run of the original.
+"""
 
 import json
+import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -11,7 +17,7 @@ from ccsweep.errors import UserError
 from ccsweep.files import write_text
 from ccsweep.tracking.client import connect, store_errors
 from ccsweep.tracking.mask import mask
-from ccsweep.tracking.store import prepare
+from ccsweep.tracking.store import prepare, sqlite_path, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -103,25 +109,46 @@ def history(uri: str, run_id: str, prefix: str) -> dict[str, list[tuple[int, flo
 
 def write_run_file(folder: Path, uri: str, run_id: str) -> None:
     """Note in ``folder`` which run it belongs to."""
-    write_text(folder / RUN_FILE, json.dumps({"run_id": run_id, "uri": mask(uri)}, indent=2) + "\n")
+    content = {"run_id": run_id, "uri": mask(uri), "folder": os.path.realpath(folder)}
+    write_text(folder / RUN_FILE, json.dumps(content, indent=2) + "\n")
 
 
 def run_id_of(folder: Path) -> str | None:
-    """Return the id of the run that ``folder`` belongs to, None when it was never tracked."""
+    """Return the id of the run that ``folder`` belongs to, None for a copy and when it was never tracked."""
+    run_id = noted_run(folder)
+    began = _noted(folder, "folder")
+    if began is None or began == os.path.realpath(folder):
+        return run_id
+    return None if noted_run(Path(began)) == run_id else run_id
+
+
+def noted_run(folder: Path) -> str | None:
+    """Return the id in the ``run.json`` of ``folder``, a copy's too."""
     return _noted(folder, "run_id")
 
 
 def store_of(folder: Path) -> str | None:
-    """Return the URI of the store that the run of ``folder`` is in, None if unknown or masked."""
-    uri = _noted(folder, "uri")
-    return None if uri is None or "***" in uri else uri
+    """Return the URI of the store that the run of ``folder`` is in, None if unknown or masked.
+
+    A store in a file that was moved or copied with the folder is the one that is beside it now.
+    """
+    uri, began = _noted(folder, "uri"), _noted(folder, "folder")
+    if uri is None or "***" in uri:
+        return None
+    if began is not None and (path := sqlite_path(uri)) is not None:
+        beside = Path(os.path.normpath(Path(os.path.realpath(folder), os.path.relpath(path, began))))
+        if beside.is_file():
+            return sqlite_uri(beside)
+        return uri if path.is_file() else None
+    return uri
 
 
 def _noted(folder: Path, what: str) -> str | None:
     try:
-        return str(json.loads((folder / RUN_FILE).read_text())[what])
+        found = json.loads((folder / RUN_FILE).read_text())[what]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return found if isinstance(found, str) else None
 
 
 def _by_id(client: "MlflowClient", uri: str, ref: str) -> "StoredRun":

@@ -8,7 +8,7 @@ from optuna import Study
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from ccsweep.study.folder import TrialFolder
+from ccsweep.study.folder import StudyFolder, TrialFolder
 from ccsweep.study.notes import (
     Definition,
     Kind,
@@ -30,7 +30,7 @@ def study() -> Study:
 def test_a_trial_without_notes(study: Study) -> None:
     trial = study.ask()
     assert notes(trial) == Notes()
-    assert notes(trial).place is None
+    assert notes(trial).place(StudyFolder(Path("s"))) is None
 
 
 def test_what_is_noted_is_read_back_from_the_storage(study: Study) -> None:
@@ -38,7 +38,7 @@ def test_what_is_noted_is_read_back_from_the_storage(study: Study) -> None:
     new = Notes(
         overrides=["training.l1=0.5"],
         hash="ab" * 32,
-        folder="/studies/s/trials/0",
+        folder="trials/0",
         report={"test_error": 1.5, "samples.validation": 100},
         seconds=1.5,
         epochs=[[1, 4.0, 20.0]],
@@ -52,7 +52,7 @@ def test_what_is_noted_is_read_back_from_the_storage(study: Study) -> None:
     assert frozen.user_attrs == {
         "overrides": ["training.l1=0.5"],
         "hash": "ab" * 32,
-        "folder": "/studies/s/trials/0",
+        "folder": "trials/0",
         "report": {"test_error": 1.5, "samples.validation": 100},
         "seconds": 1.5,
         "epochs": [[1, 4.0, 20.0]],
@@ -63,7 +63,12 @@ def test_what_is_noted_is_read_back_from_the_storage(study: Study) -> None:
     }
     assert type(frozen.user_attrs["kind"]) is str
     assert notes(frozen) == notes(trial) == new
-    assert notes(frozen).place == TrialFolder(Path("/studies/s/trials/0"))
+    assert notes(frozen).place(StudyFolder(Path("/studies/s"))) == TrialFolder(Path("/studies/s/trials/0"))
+
+
+def test_the_folder_of_a_trial_is_in_the_study_wherever_that_lies(study: Study) -> None:
+    for known in ("trials/3-2", "/where/it/was/trials/3-2"):  # before, it was noted with the study's path
+        assert Notes(folder=known).place(StudyFolder(Path("moved"))) == TrialFolder(Path("moved/trials/3-2"))
 
 
 def test_a_note_adds_to_the_others_and_replaces_its_own(study: Study) -> None:

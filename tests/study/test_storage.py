@@ -13,6 +13,7 @@ import optuna
 import pytest
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
@@ -93,9 +94,12 @@ def test_a_storage_without_that_study(folder: StudyFolder, tmp_path: Path) -> No
     other.path.mkdir()
     create(other, None, AIMS)
     other.journal.rename(folder.journal)
+    assert open_study(folder).study_name == "other"  # a folder was given another name: the study is in it
+    assert create(folder, None, AIMS).study_name == "other"
+    JournalStorage(JournalFileBackend(str(other.journal)))
     with pytest.raises(UserError) as caught:
-        open_study(folder)
-    assert said(caught) == f"sweep.name=digits: {folder.journal} holds no study of that name"
+        open_study(other)
+    assert said(caught) == f"sweep.name=other: {other.journal} holds no study of that name"
     url = f"sqlite:///file:{tmp_path}/study.db?uri=true&password=s3cret"
     create(other, url, AIMS)
     with pytest.raises(UserError) as caught:

@@ -37,7 +37,12 @@ def run(plan: Plan, study: Study, **changes: Any) -> FrozenTrial:
     trial = study.ask()
     point = plan.space.suggest(trial)
     folder = plan.folder.new_trial(trial.number)
-    note(trial, Notes(overrides=plan.space.overrides(point), ranks=point["ranks"], folder=str(folder.path)))
+    note(
+        trial,
+        Notes(
+            overrides=plan.space.overrides(point), ranks=point["ranks"], folder=f"trials/{folder.path.name}"
+        ),
+    )
     content = report(point["ranks"], point["training.seed"], 2.0 + trial.number) | changes
     folder.write_report(content)
     tell(trial, Completed(content), plan.rules)
@@ -91,7 +96,7 @@ def test_a_point_that_was_tried_again_has_one_line(begun: Callable[..., tuple[Pl
 def test_what_a_table_says_of_trials_without_a_report(begun: Callable[..., tuple[Plan, Study]]) -> None:
     plan, study = begun(*GRID)
     gone = run(plan, study)
-    place = notes(gone).place
+    place = notes(gone).place(plan.folder)
     assert place is not None
     twin = run(plan, study)
     again = study.ask()

@@ -72,7 +72,12 @@ def worker() -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
     with ExitStack() as stack:
 
         def worker(path: Path, how: str = "hears") -> "subprocess.Popen[bytes]":
-            process = stack.enter_context(subprocess.Popen([sys.executable, "-c", WORKER, str(path), how]))
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", WORKER, str(path), how],
+                    env={**os.environ, lease.WORKER: os.path.realpath(path)},
+                )
+            )
             stack.callback(process.kill)
             while not (lease.read(path) or {}).get("ready"):
                 time.sleep(0.02)
@@ -88,7 +93,8 @@ def member(crew: Crew, name: str, slot: int = 0) -> Member:
 
 
 def said(path: Path, **contents: Any) -> None:
-    known = {"id": path.stem, "host": socket.gethostname(), "pid": os.getpid(), "beat": 1, "ended": None}
+    known: dict[str, Any] = {"id": path.stem, "path": os.path.realpath(path), "host": socket.gethostname()}
+    known |= {"pid": os.getpid(), "beat": 1, "ended": None}
     path.write_text(json.dumps(known | {"pid_started": lease.started(os.getpid())} | contents))
 
 

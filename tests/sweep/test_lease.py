@@ -1,6 +1,8 @@
 """Who lives and who does not."""
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -53,6 +55,7 @@ def test_what_a_lease_says(tmp_path: Path) -> None:
     assert contents.pop("beat") in (0, 1)
     assert contents == {
         "id": "w0",
+        "path": str(held.path),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "pid_started": lease.started(os.getpid()),
@@ -155,3 +158,49 @@ def test_a_file_that_is_no_lease(tmp_path: Path) -> None:
     assert lease.read(tmp_path / "none") is None
     (tmp_path / "list").write_text("[1, 2]")
     assert lease.read(tmp_path / "list") is None
+    for name, value in {
+        "pid": "4",
+        "ended": 0,
+        "beat": None,
+        "host": None,
+        "id": 7,
+        "pid_started": 1,
+    }.items():
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(said(path) | {name: value}))
+        assert lease.read(path) is None
+
+
+def said(path: Path) -> dict[str, object]:
+    """What a lease of this process would say."""
+    known = {"id": "w0", "path": os.path.realpath(path), "host": socket.gethostname(), "pid": os.getpid()}
+    return known | {"pid_started": lease.started(os.getpid()), "beat": 1, "ended": None}
+
+
+def test_a_lease_that_was_copied_or_moved_is_none(tmp_path: Path) -> None:
+    for name in ("study", "copy"):
+        (tmp_path / name).mkdir()
+    path = tmp_path / "study" / "w0.json"
+    path.write_text(json.dumps(said(path)))
+    shutil.copy(path, tmp_path / "copy")
+    assert lease.read(path) == said(path)
+    assert lease.read(tmp_path / "copy" / "w0.json") is None
+    (tmp_path / "study").rename(tmp_path / "moved")
+    assert lease.read(tmp_path / "moved" / "w0.json") is None
+
+
+def test_only_a_process_that_was_started_as_this_worker_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "w0.json"
+    path.write_text(json.dumps(said(path)))
+    found = lease.read(path)
+    assert found is not None
+    assert lease.runs_here(found)
+    assert not lease.is_worker(found)  # this test lives, but nobody started it as a worker
+    for started_as, is_one in ((path, True), (tmp_path / "w1.json", False)):
+        with subprocess.Popen(["sleep", "60"], env={lease.WORKER: str(started_as)}) as process:
+            until(psutil.Process(process.pid).environ)  # for a moment it is still this process
+            found |= {"pid": process.pid, "pid_started": lease.started(process.pid)}
+            assert lease.is_worker(found) == is_one
+            process.kill()
+            process.wait()
+            assert not lease.is_worker(found)

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from ccsweep.errors import UserError
 from ccsweep.study import record
+from ccsweep.study.folder import StudyFolder
 from ccsweep.study.notes import Definition, Kind, Notes, note, notes, study_notes
 from ccsweep.study.storage import create, open_study
 from ccsweep.study.trials import Completed, Failed, enqueue_points, handle, params_of, tell
@@ -46,7 +47,7 @@ def begin(plan: Plan, study: Study, worker: str = "w0") -> int:
     trial = study.ask()
     note(trial, Notes(worker=worker, overrides=plan.space.overrides(plan.space.suggest(trial))))
     folder = plan.folder.new_trial(trial.number)
-    note(trial, Notes(folder=str(folder.path)))
+    note(trial, Notes(folder=f"trials/{folder.path.name}"))
     record.write(folder, study.get_trials()[trial.number])
     return trial.number
 
@@ -54,7 +55,7 @@ def begin(plan: Plan, study: Study, worker: str = "w0") -> int:
 def end(plan: Plan, study: Study, number: int, error: float) -> None:
     tell(handle(study, study.get_trials()[number]), Completed({"validation_error": error}), plan.rules)
     trial = study.get_trials()[number]
-    place = notes(trial).place
+    place = notes(trial).place(plan.folder)
     assert place is not None
     record.write(place, trial)
 
@@ -172,11 +173,16 @@ def test_a_folder_that_belongs_to_a_run(plan: Callable[..., Plan]) -> None:
 def test_a_study_of_that_name_in_another_folder(plan: Callable[..., Plan], tmp_path: Path) -> None:
     overrides = [*SEARCH, f"sweep.storage=sqlite:///{tmp_path}/study.db"]
     study = recover.open_or_begin(plan(*overrides))
-    study.set_user_attr("folder", "/elsewhere/out")
+    other = StudyFolder(tmp_path / "elsewhere" / "out")
+    study.set_user_attr("folder", str(other.path))
+    recover.open_or_begin(plan(*overrides))  # it was moved here
+    study.set_user_attr("folder", str(other.path))
+    other.path.mkdir(parents=True)
+    other.definition.write_text("{}")
     with pytest.raises(UserError) as caught:
         recover.open_or_begin(plan(*overrides))
     assert str(caught.value) == (
-        "sweep.name=out: sweep.storage holds a study of that name whose folder is /elsewhere/out; "
+        f"sweep.name=out: sweep.storage holds a study of that name whose folder is {other.path}; "
         "choose another sweep.name"
     )
 
@@ -258,7 +264,7 @@ def test_a_trial_that_nobody_is_at_any_more(plan: Callable[..., Plan]) -> None:
     found = plan(*SEARCH)
     study = recover.open_or_begin(found)
     done, lost = begin(found, study), begin(found, study, "w1")
-    place = notes(study.get_trials()[done]).place
+    place = notes(study.get_trials()[done]).place(found.folder)
     assert place is not None
     place.write_report(REPORT)  # it got that far, whatever was told
     assert [t.number for t in recover.running_of(study, None)] == [0, 1]
@@ -279,7 +285,7 @@ def test_the_run_of_a_trial_that_nobody_is_at_is_ended(plan: Callable[..., Plan]
     found = plan(*SEARCH)
     study = recover.open_or_begin(found)
     number = begin(found, study)
-    place = notes(study.get_trials()[number]).place
+    place = notes(study.get_trials()[number]).place(found.folder)
     assert place is not None
     run = Run.start(
         uri, experiment="tests", name="0", params={}, tags={}, folder=place.path, system_metrics=False
@@ -317,11 +323,14 @@ def test_workers_that_outlived_their_sweeper_are_ended(
     (found.folder.submitit / "1_submitted.pkl").write_text("a password")
     code = "import sys, time; from pathlib import Path; from ccsweep.sweep.lease import Lease; Lease(Path(sys.argv[1]), 'w0'); time.sleep(60)"
     path = found.folder.lease("w0")
-    with subprocess.Popen([sys.executable, "-c", code, str(path)]) as process:
-        while lease.read(path) is None:
+    environment = {**os.environ, lease.WORKER: str(path)}
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], env=environment) as process:
+        while (contents := lease.read(path)) is None:
             time.sleep(0.02)
-        ended = {"id": "w1", "host": socket.gethostname(), "pid": os.getpid(), "ended": "done", "beat": 1}
-        found.folder.lease("w1").write_text(json.dumps(ended | {"pid_started": lease.started(os.getpid())}))
+        forged = contents | {"pid": os.getpid(), "pid_started": lease.started(os.getpid())}
+        for name, ended in (("w1", "done"), ("w3", None)):  # who can write into the folder can write this
+            other = found.folder.lease(name)
+            other.write_text(json.dumps(forged | {"id": name, "path": str(other), "ended": ended}))
         found.folder.lease("w2").write_text("half")
         recover.end_workers(found.folder)
         assert process.wait(timeout=5) == -signal.SIGKILL
@@ -337,6 +346,7 @@ def test_a_worker_on_another_host_is_waited_for(
     path = found.folder.lease("w0")
     contents: dict[str, Any] = {
         "id": "w0",
+        "path": str(path),
         "host": "elsewhere",
         "pid": 1,
         "pid_started": "x",

@@ -164,7 +164,8 @@ def test_a_worker_whose_time_is_up_ends(begin: Begin) -> None:
 def test_an_interrupt(how: str, state: str, cause: str | None, kind: str | None, begin: Begin) -> None:
     def task(cfg: DictConfig) -> None:
         if how == "stopped":
-            lease.write_text(worker.folder.sweeper, '{"id": "sweeper", "stop": true}')
+            sweeper = Lease(worker.folder.sweeper, "sweeper")
+            sweeper.release(stop=True)
         if how == "gone":
             worker._gone_since = time.monotonic()
         if how == "done":  # and not told, yet

@@ -5,8 +5,8 @@ import sqlite3
 import pytest
 
 from ccsweep.errors import UserError
-from ccsweep.tracking.find import FoundRun, find_run, history, store_of
-from ccsweep.tracking.store import sqlite_path
+from ccsweep.tracking.find import FoundRun, find_run, history, noted_run, run_id_of, store_of, write_run_file
+from ccsweep.tracking.store import sqlite_path, sqlite_uri
 
 
 def test_by_id_and_prefix(start, uri, tmp_path):
@@ -39,6 +39,33 @@ def test_the_store_of_a_folder_unless_its_password_is_hidden(start, uri, tmp_pat
     for text in ('{"uri": "postgresql://ann:***@db/runs"}', '{"run_id": "0"}', "half of a fi"):
         (tmp_path / "run.json").write_text(text)
         assert store_of(tmp_path) is None
+
+
+def test_a_folder_that_was_moved_keeps_its_run_and_a_copy_has_none(start, uri, tmp_path):
+    run = start()
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    assert (run_id_of(tmp_path / "copy"), noted_run(tmp_path / "copy")) == (None, run.id)
+    assert find_run(uri, str(tmp_path / "copy")) == FoundRun(tmp_path / "copy", None)
+    assert run_id_of(tmp_path / "run") == run.id
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert (run_id_of(tmp_path / "moved"), store_of(tmp_path / "moved")) == (run.id, uri)
+
+
+def test_a_store_is_found_beside_its_runs_when_both_were_moved_or_copied(start, uri, tmp_path):
+    project = tmp_path / "project"
+    path = sqlite_path(uri)
+    for folder in (project / "a" / "run", project / "store"):
+        folder.mkdir(parents=True)
+    write_run_file(project / "a" / "run", sqlite_uri(project / "store" / "mlflow.db"), "ab" * 16)
+    shutil.copy(path, project / "store")
+    shutil.copytree(project, tmp_path / "copy")
+    assert store_of(tmp_path / "copy" / "a" / "run") == sqlite_uri(tmp_path / "copy" / "store" / "mlflow.db")
+    project.rename(tmp_path / "moved")
+    assert store_of(tmp_path / "moved" / "a" / "run") == sqlite_uri(
+        tmp_path / "moved" / "store" / "mlflow.db"
+    )
+    (tmp_path / "moved" / "store" / "mlflow.db").unlink()
+    assert store_of(tmp_path / "moved" / "a" / "run") is None  # and none is made where it was
 
 
 def test_a_folder_that_was_never_tracked(tmp_path):

@@ -160,7 +160,7 @@ def _heading(now: Standing, known: StudyNotes, folder: StudyFolder) -> str:
         "code": [known.commit],
         "host": [known.host],
         "when": [_span(now)],
-        "folder": [known.folder or folder.path],
+        "folder": [folder.path],
         "MLflow": [f"run {known.parent} in {known.uri}"] if known.parent else [],
         "look closer": [f"optuna-dashboard {shlex.quote(str(journal))}"] if journal.exists() else [],
     }
