@@ -69,15 +69,45 @@ def spread(lists, x, first, last):
             x[s, indices[s, p]] = values[s, p]
 
 
+@jit
+def _gate_off(lists, gate, bias, new, first, last):
+    """Takes units off the lists that the estimator calls negative: only those that are left there are asked."""
+    u, v, shift = gate
+    counts, after, wide = new[2], addresses(new), v.shape[1]
+    t, shifted = _project(lists, u, first, last), bias + shift
+    projected, rows = t.ctypes, v.ctypes.data
+    chunks, dots = np.arange(0, wide, LANES).astype(np.int32), np.empty(4, np.float32)
+    for s in range(first, last):
+        index, value = listed(after, s)
+        row, count, c = floats(projected.data + 4 * wide * (s - first), wide), counts[s], 0
+        for p in range(0, count, 4):
+            a, b, d, e = (
+                rows + 4 * wide * index[p],
+                rows + 4 * wide * index[min(p + 1, count - 1)],
+                rows + 4 * wide * index[min(p + 2, count - 1)],
+                rows + 4 * wide * index[min(p + 3, count - 1)],
+            )
+            four_dots(row, chunks, chunks.size, a, b, d, e, dots, 0)
+            for q in range(min(4, count - p)):
+                j = index[p + q]
+                index[c], value[c] = j, value[p + q]
+                c += not dots[q] + shifted[j] <= 0
+        counts[s] = c
+
+
 @kernel
-def forward(lists, numbers, rows, bias, units, block, dropout, new, penalty, losses, delta, first, last):
-    """A layer without a gate: each active input adds its row of weights.
+def forward(
+    lists, numbers, rows, bias, units, block, gate, dropout, new, penalty, losses, delta, first, last
+):
+    """A layer by input: each active one adds its row of weights; the gate is asked about what came out positive.
 
     Args:
         rows: the weights, float32 (inputs, units in whole vectors).
         bias: float32 (units in whole vectors,).
         units: how many there really are.
         block: units that all samples go through together, so that their weights stay in the cache.
+        gate: U (inputs, rank in whole vectors), V^T (units, rank in whole vectors), and the shift (units in
+            whole vectors,); three empty ones where there is none.
         new: the level that the layer makes.
         penalty: on the sum of its activations.
         losses: float64 (batch,), which the penalty is added to.
@@ -99,6 +129,8 @@ def forward(lists, numbers, rows, bias, units, block, dropout, new, penalty, los
             words = sample_key(key, level, s)
             c = append_kept(named, sums, width, index, value, new_counts[s], words, limit, scale)
             new_counts[s] = within(index, c, units)
+    if gate[2].size:
+        _gate_off(lists, gate, bias, new, first, last)
     _close(new, penalty, losses, delta, first, last)
 
 
@@ -139,10 +171,10 @@ def _candidates(lists, numbers, bias, gate, dropout, units, new, first, last):
 
 
 @kernel
-def forward_gated(
+def forward_by_unit(
     lists, numbers, x, rows, bias, gate, dropout, new, room, penalty, losses, delta, first, last
 ):
-    """A layer with a gate: only units that its estimator and dropout leave on are computed.
+    """A layer with a gate, by unit: only those that its estimator and dropout leave on are computed.
 
     Each is a dot product with its row of weights, which serves all its samples while it is in the cache.
 
@@ -229,7 +261,7 @@ def examine(lists, numbers, rows, bias, gate, units, block, new, counts, first, 
 
     Args:
         rows, bias, units, block: as in :func:`forward`.
-        gate: as in :func:`forward_gated`; three empty ones where there is none.
+        gate: as in :func:`forward_by_unit`; three empty ones where there is none.
         new: the level that the layer makes, gated.
         counts: int64 (batch, 3), filled: units computed, positive, positive but gated off.
     """

@@ -43,10 +43,35 @@ def _padded(values: Array, width: int) -> Array:
 
 
 def gate(factors: Factors, width: int) -> Gate:
-    """The estimator as the kernels want it, for units in so many whole vectors."""
+    """The estimator as the kernels want it that ask about all units, so many in whole vectors."""
     u, v, shift = (part.numpy() for part in factors)
     rank = vectors(max(u.shape[1], 1))
     return _padded(u, rank), _padded(v, width), _padded(shift[None], width)[0]
+
+
+def _gate_of_some(factors: Factors, width: int) -> Gate:
+    """And as those want it that ask about single units."""
+    u, v, shift = gate(factors, width)
+    return u, _padded(factors.v.T.numpy(), u.shape[1]), shift
+
+
+def by_unit_is_less(layer: ConditionalLinear, before: float, on: float, first: bool, batch: int) -> bool:
+    """Whether a gated layer takes fewer multiply-adds by unit than by input; forward and backward.
+
+    Counted for each of its weights and each sample: by input a weight is used where its input is active; by
+    unit, where the unit is on, besides the estimator's V.
+
+    Args:
+        layer: what is gated.
+        before: share of its inputs that are active, dropout done.
+        on: share of its units that are on, dropout done.
+        first: whether nobody wants the gradient of its inputs.
+        batch: samples in a step.
+    """
+    estimator = (layer.rank or 0) / layer.in_features
+    if first:
+        return estimator + 2 * on < before + min(before, on + TURNING / batch)
+    return estimator + 3 * on < 3 * before
 
 
 class Level(NamedTuple):
@@ -136,16 +161,21 @@ class Layer:
 
 
 class ByInput(Layer):
-    """Without a gate: each active input adds its row of weights; backward, it sums up that row's gradient."""
+    """Each active input adds its row of weights; backward, it sums up that row's gradient."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear, by_unit=False)
+        self._gate = NO_GATE
+
+    def take_gate(self, factors: Factors | None) -> None:
+        """Gate with these factors; None: not at all."""
+        self._gate = NO_GATE if factors is None else _gate_of_some(factors, self.bias.size)
 
     def forward(
         self, room: Room, level: Level, new: Level, dropout: Dropout, penalty: np.float32, *part: int
     ) -> None:
         """Makes the new level, for the samples from ``part[0]`` to ``part[1]``."""
-        weights = self.rows, self.bias, self.units, self.block
+        weights = self.rows, self.bias, self.units, self.block, self._gate
         made = new.lists, penalty, room.losses, new.delta
         training.forward(level.lists, room.numbers, *weights, dropout, *made, *part)
         if level is room.levels[0]:  # in case its gradient is summed up by unit
@@ -208,11 +238,9 @@ class ByUnit(Layer):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear, by_unit=True)
 
-    def load(self, linear: nn.Linear, optimizer: torch.optim.Optimizer | None = None) -> None:
-        """Take the weights, the momenta and the gate."""
-        assert isinstance(linear, ConditionalLinear)
-        super().load(linear, optimizer)
-        self._gate = gate(linear.factors, self.bias.size)
+    def take_gate(self, factors: Factors) -> None:
+        """Gate with these factors."""
+        self._gate = gate(factors, self.bias.size)
 
     def forward(
         self, room: Room, level: Level, new: Level, dropout: Dropout, penalty: np.float32, *part: int
@@ -220,7 +248,7 @@ class ByUnit(Layer):
         """As :meth:`ByInput.forward`."""
         weights = self.rows, self.bias, self._gate
         made = new.lists, room.turned[1:3], penalty, room.losses, new.delta
-        training.forward_gated(level.lists, room.numbers, level.rows, *weights, dropout, *made, *part)
+        training.forward_by_unit(level.lists, room.numbers, level.rows, *weights, dropout, *made, *part)
 
     def backward(
         self, threads: Threads, room: Room, passed: Passed, descent: Descent, max_norm: float | None

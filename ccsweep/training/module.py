@@ -19,7 +19,14 @@ from ccsweep.estimator.moments import EVERY
 from ccsweep.estimator.statistics import GateStatistics, count, statistics
 from ccsweep.network import ConditionalMLP, Drop
 from ccsweep.training.schedules import learning_rate, limit_norms, momentum
-from ccsweep.training.skipping import SkippingExamination, SkippingStep, dropout_mask, step_key, warm_up
+from ccsweep.training.skipping import (
+    Densities,
+    SkippingExamination,
+    SkippingStep,
+    dropout_mask,
+    step_key,
+    warm_up,
+)
 from ccsweep.training.ways import DENSE, SKIPPING, Ways
 
 NEVER = torch.iinfo(torch.int64).max
@@ -60,6 +67,7 @@ class ConditionalModule(pl.LightningModule):
         self.ways = Ways(*ways)
         self._skipping: SkippingStep | None = None
         self._laid_out = False
+        self._densities: list[Densities] = []
         self.gates_in_training = gates_in_training
         self.network = network
         self.config = config
@@ -152,7 +160,7 @@ class ConditionalModule(pl.LightningModule):
             warm_up(self.config)  # here, where it is announced, and not in the first step that is timed
             self._skipping = SkippingStep(self.network, self.config, torch.get_num_threads())
         self._optimizer.zero_grad()
-        self._skipping.load(self._optimizer.optimizer)
+        self._skipping.load(self._optimizer.optimizer, self._densities)
         self._laid_out = True
 
     def settle(self) -> None:
@@ -175,13 +183,15 @@ class ConditionalModule(pl.LightningModule):
         return drop
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep which way was the quicker one, so that a resumed run goes on with it."""
+        """Keep what the way of a step hangs on, so that a resumed run goes on with it."""
         checkpoint["way"] = self.ways.chosen
+        checkpoint["densities"] = [list(densities) for densities in self._densities]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on that way, where it is open."""
         way = checkpoint.get("way")
         self.ways.chosen = way if way in self.ways.open else self.ways.chosen
+        self._densities = [Densities(*pair) for pair in checkpoint.get("densities", [])]
 
     def require_finite(self) -> None:
         """Raise :class:`DivergedError` if a loss of this epoch, or a weight by now, is not finite."""
@@ -240,6 +250,8 @@ class ConditionalModule(pl.LightningModule):
         if not self._in_fit:
             self.log_dict(found)
             return
+        on = [shares.density for shares in self.layer_statistics]
+        self._densities = [Densities(*pair) for pair in zip(self._input_densities(), on, strict=False)]
         optimizer = self.optimizers()
         group = optimizer.param_groups[0]  # type: ignore[union-attr]
         training = {

@@ -5,6 +5,7 @@ as its kernels want them; in between they are the network's and the optimizer's 
 looks at those finds what dense steps leave there.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from ccsweep.training.layout import (
     Descent,
     Room,
     Threads,
+    by_unit_is_less,
     gate,
     kept,
 )
@@ -55,10 +57,19 @@ def warm_up(config: TrainingConfig) -> None:
         )
         optimizer, skipping = torch.optim.SGD(network.parameters()), SkippingStep(network, config)
         network.initialise(weight_std=0.1, bias=-9.0)  # no unit is active: the first layer's step goes across
-        for network.gate_in_training in (True, False):
-            skipping.load(optimizer)
+        for on in (1.0, 0.0):  # by input, and by unit
+            skipping.load(optimizer, [Densities(before=1.0, on=on)] * 2)
             skipping.step(x, labels, 0, 0.0, 0.0)
         SkippingExamination(network)(x, labels)
+
+
+class Densities(NamedTuple):
+    """What was active about a layer, without dropout."""
+
+    before: float
+    """Share of its inputs."""
+    on: float
+    """Share of its units that the gate let be computed."""
 
 
 class SkippingStep:
@@ -83,16 +94,25 @@ class SkippingStep:
         self._room = Room(0, network, threads)
         self._batch = 0
 
-    def load(self, optimizer: torch.optim.Optimizer) -> None:
+    def load(self, optimizer: torch.optim.Optimizer, densities: Sequence[Densities] = ()) -> None:
         """Take the weights and the momenta; and the gates, if the network has them on in training.
 
         Args:
             optimizer: SGD over the network's parameters.
+            densities: of each hidden layer, as the network was last seen in use: which way the gated ones
+                go hangs on them. Without any all go by input.
         """
+        before, behind = 1 - self._network.dropout_input, 1 - self._network.dropout_hidden
         for k, linear in enumerate(self._network.hidden):
-            kind = ByUnit if linear.gated and self._network.gate_in_training else ByInput
+            gated, kind = linear.gated and self._network.gate_in_training, ByInput
+            if gated and densities:
+                shares = before * densities[k].before, behind * densities[k].on
+                by_unit = by_unit_is_less(linear, *shares, k == 0, self._config.batch_size)
+                kind = ByUnit if by_unit else ByInput
             if type(self._hidden[k]) is not kind:
                 self._hidden[k] = kind(linear)
+            self._hidden[k].take_gate(linear.factors if gated else None)
+            before = behind
         for layer, trained in zip(self._layers, self._network.linears(), strict=True):
             layer.load(trained, optimizer)
 

@@ -78,29 +78,34 @@ def test_an_input_that_is_not_finite_makes_the_loss_nan(bad):
     assert np.isnan(losses).tolist() == [s == 3 for s in range(BATCH)]
 
 
-@pytest.mark.parametrize("rank", [None, 0, 3, 20])
+NO_GATE = np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("rank", "by_unit"), [(None, False), *[(r, way) for r in (0, 3, 20) for way in (False, True)]]
+)
 @pytest.mark.parametrize(("inputs", "units"), [(1, 1), (16, 16), (50, 17), (40, 300)])
-def test_forward(inputs, units, rank):
+def test_forward(inputs, units, rank, by_unit):
     x, weight, bias = whole(BATCH, inputs, density=0.5), whole(inputs, units, seed=1), whole(1, units, seed=2)
     new, delta = lists_of(np.zeros((BATCH, units))), np.full((BATCH, 320), 5, np.float32)
     losses, dropout = np.zeros(BATCH), (KEY, 2, *HALF)
     out = np.maximum(x @ weight + bias, 0) * kept(int(KEY), 2, BATCH, units, 0.5) * 2
     rest = np.float32(0.5), losses, delta, FIRST, LAST
-    if rank is None:
-        weights = padded(weight), padded(bias)[0], units, 128
-        training.forward(lists_of(x), NUMBERS, *weights, dropout, new, *rest)
-    else:
+    gate = NO_GATE
+    if rank is not None:
         u, v, shift = whole(inputs, rank, seed=3), whole(rank, units, seed=4), whole(1, units, seed=5)
         out *= x @ u @ v + bias + shift > 0
-        gate = (
-            padded(u) if rank else np.zeros((inputs, LANES), np.float32),
-            padded(v),
-            padded(shift)[0],
-        )
+        u = padded(u) if rank else np.zeros((inputs, LANES), np.float32)
+        across = padded(v.T) if rank else np.zeros((units, LANES), np.float32)
+        gate = u, padded(v) if by_unit else across, padded(shift)[0]
+    if not by_unit:
+        weights = padded(weight), padded(bias)[0], units, 128
+        training.forward(lists_of(x), NUMBERS, *weights, gate, dropout, new, *rest)
+    else:
         rows, weights = padded(np.full_like(x, 8)), padded(weight.T)
         room = np.empty(BATCH * units, np.int32), np.empty(BATCH * units, np.float32)
         arguments = rows, weights, padded(bias)[0], gate, dropout, new, room
-        training.forward_gated(lists_of(x), NUMBERS, *arguments, *rest)
+        training.forward_by_unit(lists_of(x), NUMBERS, *arguments, *rest)
         expected = padded(np.full_like(x, 8))
         expected[FIRST:LAST] = padded(x)[FIRST:LAST]
         np.testing.assert_array_equal(rows, expected)
@@ -131,9 +136,9 @@ def test_nan_goes_on(gated):
         )
         room = np.empty(BATCH * 17, np.int32), np.empty(BATCH * 17, np.float32)
         arguments = padded(x), padded(weight.T), padded(bias)[0], gate, dropout, new, room
-        training.forward_gated(lists_of(x), NUMBERS, *arguments, *rest)
+        training.forward_by_unit(lists_of(x), NUMBERS, *arguments, *rest)
     else:
-        training.forward(lists_of(x), NUMBERS, padded(weight), padded(bias)[0], 17, 128, dropout, new, *rest)
+        training.forward(lists_of(x), NUMBERS, padded(weight), padded(bias)[0], 17, 128, NO_GATE, dropout, new, *rest)
     expected = [[16]] * BATCH if gated else [[16], [16], list(range(17)), *[[16]] * 4]
     assert [index[:c].tolist() for index, c in zip(new[0], new[2], strict=True)] == expected
     assert np.isnan(losses).all()

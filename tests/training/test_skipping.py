@@ -20,7 +20,7 @@ from ccsweep.estimator.factors import Factors
 from ccsweep.estimator.statistics import count
 from ccsweep.kernels import update
 from ccsweep.network import ConditionalLinear, ConditionalMLP
-from ccsweep.training.skipping import EXAMINED, SkippingExamination, SkippingStep, step_key
+from ccsweep.training.skipping import EXAMINED, Densities, SkippingExamination, SkippingStep, step_key
 from tests.kernels.reference import kept
 
 RATE, KEY = 0.3, 0xF00D_F00D_F00D_F00D
@@ -58,7 +58,7 @@ def batch_of(network: ConditionalMLP, batch: int, density: float, seed: int = 0)
 
 
 def settings_of(l1: float = 0.0, l2: float = 0.0, max_norm: float | None = None) -> Any:
-    return SimpleNamespace(l1=l1, l2=l2, max_norm=max_norm)
+    return SimpleNamespace(l1=l1, l2=l2, max_norm=max_norm, batch_size=50)
 
 
 def sgd(network: ConditionalMLP, l2: float = 0.0, momentum: float = 0.0) -> torch.optim.SGD:
@@ -148,6 +148,7 @@ def assert_same_state(network: ConditionalMLP, optimizer: torch.optim.SGD, refer
         assert_near(mine.data, theirs)
 
 
+BY_INPUT, BY_UNIT = [Densities(1.0, 1.0)] * 3, [Densities(1.0, 0.0)] * 3
 WIDTHS = st.sampled_from([1, 2, 15, 16, 17, 40, 130, 300])
 
 
@@ -159,6 +160,7 @@ WIDTHS = st.sampled_from([1, 2, 15, 16, 17, 40, 130, 300])
     rank=st.sampled_from([0, 1, 5, 20]),
     batches=st.lists(st.sampled_from([1, 2, 7, 33]), min_size=2, max_size=2),
     density=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    by_unit=st.sampled_from([(), BY_INPUT, BY_UNIT]),
     dropout=st.tuples(*[st.sampled_from([0.0, 0.2, 0.5, 0.8])] * 2),
     l1=st.sampled_from([0.0, 0.03]),
     l2=st.sampled_from([0.0, 0.1]),
@@ -168,13 +170,13 @@ WIDTHS = st.sampled_from([1, 2, 15, 16, 17, 40, 130, 300])
     seed=st.integers(0, 2**32),
 )
 def test_steps_are_those_of_autograd(
-    sizes, classes, gated, rank, batches, density, dropout, l1, l2, max_norm, momentum, threads, seed
+    sizes, classes, gated, rank, batches, density, by_unit, dropout, l1, l2, max_norm, momentum, threads, seed
 ):
     network = draw([*sizes, classes], gated, rank, *dropout, seed=seed)
     config, optimizer = settings_of(l1, l2, max_norm), sgd(network)
     reference = Reference(network, config, optimizer)
     skipping = SkippingStep(network, config, threads)
-    skipping.load(optimizer)
+    skipping.load(optimizer, by_unit)
     for number, batch in enumerate(batches):
         x, labels = batch_of(network, batch, density, seed + number)
         key = step_key(seed, 3, number)
@@ -193,7 +195,7 @@ def trained(threads: int = 1, gated: Any = (0,), steps: int = 3, **options: Any)
     network = draw([300, 200, 130, 10], gated, 5, 0.2, 0.5)
     optimizer = sgd(network)
     skipping = SkippingStep(network, settings_of(0.01, 0.01, options.get("max_norm")), threads)
-    skipping.load(optimizer)
+    skipping.load(optimizer, options.get("densities", BY_UNIT))
     for number in range(steps):
         x, labels = batch_of(network, 50, options.get("density", 0.3), number)
         skipping.step(x, labels, options.get("key", KEY) + number, RATE, 0.5)
