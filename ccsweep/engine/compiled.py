@@ -1,5 +1,6 @@
 """A compiled network: a callable that maps inputs to logits by a fixed way for each layer."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ class Skipping:
         widest = max(max(layer.inputs, layer.units) for layer in layers)
         self._numbers = np.arange(widest + 2 * float32.TILE, dtype=np.int32)
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
         # With all inputs in use, x U is a dense product: for a batch torch is the faster one at it.
         self._u = torch.from_numpy(layout.u(first)) if ways[0] == GATED else None
 
@@ -72,12 +73,20 @@ class Skipping:
                 projected = torch.mm(x, self._u).numpy()
         else:
             projected = NOT_PROJECTED
-        if self._pool is None or batch == 0:
+        if self._threads == 1 or batch == 0:
             return torch.from_numpy(out), self._run(rows, projected, out)
         share = -(-batch // self._threads)
         parts = [slice(first, first + share) for first in range(0, batch, share)]
-        done = list(self._pool.map(lambda part: self._run(rows[part], projected[part], out[part]), parts))
+        done = list(
+            self._workers().map(lambda part: self._run(rows[part], projected[part], out[part]), parts)
+        )
         return torch.from_numpy(out), all(done)
+
+    def _workers(self) -> ThreadPoolExecutor:
+        """Threads of this process: a forked one inherits the pool, but nobody in it."""
+        if self._pool is None or self._pool[0] != os.getpid():
+            self._pool = os.getpid(), ThreadPoolExecutor(self._threads)
+        return self._pool[1]
 
     def _run(self, rows: Array, projected: Array, out: Array) -> bool:
         return float32.run(rows, projected, self._numbers, self._table, self._together, out)
@@ -175,7 +184,11 @@ def run_dense(layers: Sequence[Dense], x: Tensor) -> Tensor:
 
 @contextmanager
 def torch_threads(wanted: int) -> Iterator[None]:
-    """Torch with so many threads, which is a setting of the whole process."""
+    """Torch with so many threads, which is a setting of the whole process; with one in a forked process.
+
+    OpenMP's threads, which torch computes with, are not there any more after a fork, and are waited for.
+    """
+    wanted = 1 if Forked.here else wanted
     before = torch.get_num_threads()
     if before == wanted:
         yield
@@ -185,6 +198,20 @@ def torch_threads(wanted: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+class Forked:
+    """Whether this process was forked from one that had this module already."""
+
+    here = False
+
+    @classmethod
+    def note(cls) -> None:
+        """It was."""
+        cls.here = True
+
+
+os.register_at_fork(after_in_child=Forked.note)
 
 
 def warm_up() -> None:

@@ -2,9 +2,11 @@
 
 import copy
 import itertools
+import multiprocessing
 import pickle
 import re
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
@@ -388,3 +390,33 @@ def test_only_rows_that_are_not_finite_are_computed_again(monkeypatch):
     ran.clear()
     Compiled(compiled.layout, (DENSE, INPUT_SPARSE, DENSE))(x)  # without gates nothing is taken out
     assert ran == [(1, 5), (1, 5)]
+
+
+def in_a_fork(function):
+    """What the function gives in a forked process, or None where it gives nothing in 20 seconds."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=lambda: theirs.send(function()), daemon=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # Python's, of forking with threads: that is the case
+        process.start()
+    try:
+        return ours.recv() if ours.poll(20) else None
+    finally:
+        process.kill()
+        process.join()
+
+
+@pytest.mark.parametrize("ways", [(INPUT_SPARSE, INPUT_SPARSE), (DENSE, DENSE), (GATED, DENSE)])
+def test_a_forked_process_answers(ways):
+    """It inherits pools whose threads are not there: the engine's own, and OpenMP's, which torch uses."""
+    layout = Layout(draw([64, 300, 5], 3, seed=0))
+    compiled = Compiled(layout, ways, threads=2)
+    x = torch.randint(-2, 3, (2000, 64)).float()
+    expected = compiled(x)
+    got = in_a_fork(lambda: (compiled(x).numpy(), torch.get_num_threads()))
+    assert got is not None
+    np.testing.assert_array_equal(got[0], expected.numpy())
+    assert got[1] == torch.get_num_threads()
