@@ -71,7 +71,7 @@ def spread(lists, x, first, last):
 
 @jit
 def _gate_off(lists, gate, bias, new, first, last):
-    """Takes units off the lists that the estimator calls negative: only those that are left there are asked."""
+    """Takes off the lists what the estimator calls negative: it is asked only about units that stand there."""
     u, v, shift = gate
     counts, after, wide = new[2], addresses(new), v.shape[1]
     t, shifted = _project(lists, u, first, last), bias + shift
@@ -99,7 +99,7 @@ def _gate_off(lists, gate, bias, new, first, last):
 def forward(
     lists, numbers, rows, bias, units, block, gate, dropout, new, penalty, losses, delta, first, last
 ):
-    """A layer by input: each active one adds its row of weights; the gate is asked about what came out positive.
+    """A layer by input: each active one adds its row of weights; its gate is asked about what is positive.
 
     Args:
         rows: the weights, float32 (inputs, units in whole vectors).

@@ -238,8 +238,9 @@ class ByUnit(Layer):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear, by_unit=True)
 
-    def take_gate(self, factors: Factors) -> None:
+    def take_gate(self, factors: Factors | None) -> None:
         """Gate with these factors."""
+        assert factors is not None
         self._gate = gate(factors, self.bias.size)
 
     def forward(

@@ -102,17 +102,13 @@ class SkippingStep:
             densities: of each hidden layer, as the network was last seen in use: which way the gated ones
                 go hangs on them. Without any all go by input.
         """
-        before, behind = 1 - self._network.dropout_input, 1 - self._network.dropout_hidden
         for k, linear in enumerate(self._network.hidden):
-            gated, kind = linear.gated and self._network.gate_in_training, ByInput
-            if gated and densities:
-                shares = before * densities[k].before, behind * densities[k].on
-                by_unit = by_unit_is_less(linear, *shares, k == 0, self._config.batch_size)
-                kind = ByUnit if by_unit else ByInput
+            gated = linear.gated and self._network.gate_in_training
+            by_unit = gated and bool(densities) and self._by_unit_is_less(k, densities[k])
+            kind: type[ByInput | ByUnit] = ByUnit if by_unit else ByInput
             if type(self._hidden[k]) is not kind:
                 self._hidden[k] = kind(linear)
             self._hidden[k].take_gate(linear.factors if gated else None)
-            before = behind
         for layer, trained in zip(self._layers, self._network.linears(), strict=True):
             layer.load(trained, optimizer)
 
@@ -149,6 +145,12 @@ class SkippingStep:
         x = np.zeros((self._batch, self._network.linears()[k].in_features), np.float32)
         x[np.nonzero(listed)[0], indices[listed]] = values[listed]
         return torch.from_numpy(x)
+
+    def _by_unit_is_less(self, k: int, densities: Densities) -> bool:
+        network = self._network
+        before = densities.before * (1 - (network.dropout_hidden if k else network.dropout_input))
+        on = densities.on * (1 - network.dropout_hidden)
+        return by_unit_is_less(network.hidden[k], before, on, k == 0, self._config.batch_size)
 
     @property
     def _layers(self) -> list[ByInput | ByUnit]:

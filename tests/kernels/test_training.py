@@ -138,7 +138,9 @@ def test_nan_goes_on(gated):
         arguments = padded(x), padded(weight.T), padded(bias)[0], gate, dropout, new, room
         training.forward_by_unit(lists_of(x), NUMBERS, *arguments, *rest)
     else:
-        training.forward(lists_of(x), NUMBERS, padded(weight), padded(bias)[0], 17, 128, NO_GATE, dropout, new, *rest)
+        training.forward(
+            lists_of(x), NUMBERS, padded(weight), padded(bias)[0], 17, 128, NO_GATE, dropout, new, *rest
+        )
     expected = [[16]] * BATCH if gated else [[16], [16], list(range(17)), *[[16]] * 4]
     assert [index[:c].tolist() for index, c in zip(new[0], new[2], strict=True)] == expected
     assert np.isnan(losses).all()

@@ -20,6 +20,7 @@ from ccsweep.estimator.factors import Factors
 from ccsweep.estimator.statistics import count
 from ccsweep.kernels import update
 from ccsweep.network import ConditionalLinear, ConditionalMLP
+from ccsweep.training.layout import ByInput, ByUnit
 from ccsweep.training.skipping import EXAMINED, Densities, SkippingExamination, SkippingStep, step_key
 from tests.kernels.reference import kept
 
@@ -237,6 +238,31 @@ def test_the_first_layer_goes_the_cheaper_way(turning, monkeypatch):
     reference.step(x, labels, KEY, 0.5)
     assert_same_state(network, optimizer, reference)
     assert calls == ["by_input", "by_input", "by_input" if turning else "across"]
+
+
+@pytest.mark.parametrize(
+    ("rank", "before", "on", "found"),
+    [
+        (5, 0.5, 0.1, [ByUnit, ByUnit]),
+        (5, 0.5, 0.6, [ByInput, ByInput]),
+        (5, 0.3, 0.2, [ByUnit, ByUnit]),
+        (60, 0.3, 0.1, [ByInput, ByUnit]),  # the first layer's estimator costs as much as it could spare
+        (5, 0.2, 0.19, [ByInput, ByUnit]),
+    ],
+)
+def test_a_gated_layer_goes_the_way_that_is_less(rank, before, on, found):
+    """Of each weight: by unit rank / inputs + 2 (later layers 3) on, by input 2 (3) before."""
+    network = draw([200, 200, 200, 10], (0, 1), rank)
+    skipping = SkippingStep(network, settings_of())
+    skipping.load(sgd(network), [Densities(before, on)] * 3)
+    assert [type(layer) for layer in skipping._layers] == [*found, ByInput]
+
+
+def test_dropout_belongs_to_the_densities():
+    network = draw([200, 200, 200, 10], (0, 1), 5, dropout_input=0.5, dropout_hidden=0.0)
+    skipping = SkippingStep(network, settings_of())
+    skipping.load(sgd(network), [Densities(0.6, 0.4)] * 3)
+    assert [type(layer) for layer in skipping._layers[:2]] == [ByInput, ByUnit]
 
 
 def test_another_key_is_another_training():

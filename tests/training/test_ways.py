@@ -51,6 +51,36 @@ def test_it_is_compared_again_at_epochs_1_2_4_8_as_activations_get_sparse(
     assert compared == [1, 2, 4, 8, 16]
 
 
+@pytest.mark.parametrize(
+    ("dense", "skipping", "chosen"),
+    [
+        (10.0, 11.0, [SKIPPING, SKIPPING]),
+        (10.0, 11.1, [DENSE, DENSE]),
+        (11.1, 10.0, [SKIPPING, SKIPPING]),
+    ],
+)
+def test_a_way_is_left_for_a_clearly_quicker_one(
+    dense: float, skipping: float, chosen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, both, found = Clock(monkeypatch, dense=dense, skipping=skipping), Ways(DENSE, SKIPPING), []
+    for epoch in (0, 1):
+        clock.epoch(both, epoch)
+        found.append(both.chosen)
+    assert found == chosen
+    clock.seconds = {DENSE: 10.0, SKIPPING: 10.0}
+    clock.epoch(both, 2)
+    assert both.chosen == chosen[-1]
+
+
+def test_what_else_the_machine_does_counts_for_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, both = Clock(monkeypatch, dense=10.0, skipping=9.0), Ways(DENSE, SKIPPING)
+    both.begin_epoch(0)
+    for number in range(2 * TRIES):
+        with both.clock(both.next()):
+            clock.now += 9.0 if number == TRIES + 2 else 50.0 if number > TRIES else 10.0
+    assert both.chosen == SKIPPING
+
+
 def test_a_resumed_run_compares_in_its_first_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, both = Clock(monkeypatch, dense=0.010, skipping=0.001), Ways(DENSE, SKIPPING)
     assert set(clock.epoch(both, 7)) == {DENSE, SKIPPING}
