@@ -71,7 +71,7 @@ def spread(lists, x, first, last):
 
 @jit
 def _gate_off(lists, gate, bias, new, first, last):
-    """Takes off the lists what the estimator calls negative: it is asked only about units that stand there."""
+    """Takes off the lists what the estimator calls negative: it is asked about no others."""
     u, v, shift = gate
     counts, after, wide = new[2], addresses(new), v.shape[1]
     t, shifted = _project(lists, u, first, last), bias + shift

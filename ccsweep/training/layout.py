@@ -51,7 +51,7 @@ def gate(factors: Factors, width: int) -> Gate:
 
 def _gate_of_some(factors: Factors, width: int) -> Gate:
     """And as those want it that ask about single units."""
-    u, v, shift = gate(factors, width)
+    u, _, shift = gate(factors, width)
     return u, _padded(factors.v.T.numpy(), u.shape[1]), shift
 
 

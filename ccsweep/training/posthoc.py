@@ -7,6 +7,7 @@ full decompositions of its weights, stay in memory from one evaluation of a proc
 from pathlib import Path
 
 from ccsweep.config.schema import Config
+from ccsweep.estimator import ESTIMATORS
 from ccsweep.estimator.layer import LayerData
 from ccsweep.training import checkpoint
 from ccsweep.training.fit import Job, build_network
@@ -40,4 +41,8 @@ def refit(job: Job, trained: Config, path: Path, digest: str) -> None:
             layer.running = None  # its moments had dropout in them; the calibration images have none
         _seen.clear()
         _seen[key] = saved.layer_data(job.calibration)
+    how = network.estimator
+    if how.refresh != "randomised":
+        for data in _seen[key][: sum(layer.gated for layer in network.hidden)]:
+            ESTIMATORS[how.name].spectrum(data)  # once, for all the ranks that are tried
     network.refresh(job.calibration, _seen[key])

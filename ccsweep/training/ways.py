@@ -41,7 +41,7 @@ class Ways:
     Where both ways are open they are compared at the start of the epochs 0, 1, 2, 4, 8, ...: a network's
     activations get sparse within its first epochs. The steps of a comparison train like all others, on
     the run's own batches, so nothing is computed for the clock alone. The quickest step of each counts, for
-    whatever else the machine does only adds to it; skipping is gone where neither is clearly quicker at first.
+    what else the machine does only adds to it; where neither is clearly quicker at first, it is skipping.
 
     Args:
         open: the ways that may be gone; a single one is never timed.

@@ -203,6 +203,29 @@ def test_the_spectrum_of_the_svd(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("name", ["svd", "whitened"])
+@pytest.mark.parametrize("shape", [(9, 5), (5, 9), (7, 7)])
+def test_the_leading_directions_are_the_spectrums_first(name: str, shape: tuple[int, int]) -> None:
+    estimator, alone, whole = ESTIMATORS[name], make(*shape), make(*shape)
+    expected = estimator.spectrum(whole).directions
+    for rank in range(1, min(shape) + 1):
+        found, directions = estimator.factors(alone, rank), expected[:, :rank]
+        torch.testing.assert_close(found.v.T @ found.v, directions @ directions.T, rtol=0, atol=1e-3)
+        again = estimator.factors(whole, rank)  # takes them from what is there
+        assert torch.equal(again.v, directions.T)
+        torch.testing.assert_close(found.u @ found.v, again.u @ again.v, rtol=0, atol=1e-3)
+    assert not alone.spectra
+
+
+def test_weights_of_a_low_rank_have_directions_beyond_it() -> None:
+    weight = torch.zeros(6, 8)
+    weight[0, 0] = 1.0
+    for shaped in (weight, weight.T):
+        found = ESTIMATORS["svd"].factors(LayerData(shaped, torch.zeros(shaped.shape[1])), 4)
+        torch.testing.assert_close(found.v @ found.v.T, torch.eye(4))
+        torch.testing.assert_close(found.u @ found.v, shaped)
+
+
+@pytest.mark.parametrize("name", ["svd", "whitened"])
 def test_a_randomised_refresh_written_out(name: str) -> None:
     """Halko, Martinsson and Tropp 2011, algorithm 4.4: eight directions more, two power iterations."""
     layer = make(60, 50, samples=300)

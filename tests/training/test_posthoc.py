@@ -42,6 +42,18 @@ def test_a_warm_estimator_does_not_start_from_the_saved_factors(trained, small_j
         assert torch.equal(a.u @ a.v, b.u @ b.v)
 
 
+@pytest.mark.parametrize(("refresh", "decomposed"), [("full", 1), ("warm", 1), ("randomised", 0)])
+def test_one_decomposition_serves_all_ranks(refresh: str, decomposed: int, trained, small_job) -> None:
+    found = []
+    for ranks in ([2, 2], [4, 3]):
+        work = small_job(refresh=refresh, ranks=RanksConfig(ranks))
+        posthoc.refit(work, trained.config, checkpoint.best(trained.folder), "digest")
+        (layers,) = posthoc._seen.values()
+        found.append([layer.spectra.get("svd") for layer in layers])
+    assert [spectrum is not None for spectrum in found[0]] == [bool(decomposed)] * 2
+    assert all(a is b for a, b in zip(*found, strict=True))
+
+
 def test_a_control_gets_an_estimator(small_job) -> None:
     control = small_job(ranks=RanksConfig(), epochs=1)
     control.fit(Figures())
