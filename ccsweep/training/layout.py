@@ -1,7 +1,10 @@
 """A network's layers as the skipping step has them: weights and momenta laid out for its kernels."""
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -106,12 +109,39 @@ class Room:
         self.squares = np.empty((threads, spaced(widest)), np.float32)
 
 
-class Threads:
-    """Work in equal shares, one of them done by the caller."""
+TRIES = 3
+"""Pieces of work that are timed with one thread, and with all of them."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._pool = ThreadPoolExecutor(count - 1) if count > 1 else None
+
+class Threads:
+    """Work in equal shares, one of them done by the caller; by one thread or all, whichever is quicker.
+
+    Results are the same to the last bit, so nothing hangs on what the clock says. All cores share what
+    one of them wrote, and wait for it: small networks, and few cores, may be quicker alone.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = self.count = most
+        self._pool = ThreadPoolExecutor(most - 1) if most > 1 else None
+        self._due: list[int] = []
+        self._took: dict[int, float] = {}
+
+    def compare(self) -> None:
+        """Find out anew, from the next pieces of work."""
+        if self.most > 1:
+            self._due, self._took = [1, self.most] * TRIES, {1: math.inf, self.most: math.inf}
+
+    @contextmanager
+    def piece(self) -> Iterator[None]:
+        """One piece of work, timed if that is due."""
+        if not self._due:
+            yield
+            return
+        self.count, began = self._due.pop(), time.perf_counter()
+        yield
+        self._took[self.count] = min(self._took[self.count], time.perf_counter() - began)
+        if not self._due:
+            self.count = min(self._took, key=lambda count: self._took[count])
 
     def share(self, work: Callable[[int], None]) -> None:
         """Call ``work(share)`` for each share; returns when all are done."""
@@ -211,7 +241,7 @@ class ByInput(Layer):
             taken = level.lists, new.delta, batch, weights, biases, room.squares, descent, *below, part
             threads.share(lambda share: update.by_input(*taken, room.turned, share, threads.count))
         if max_norm is not None:
-            self._limit(room.squares[:, : self.units].sum(0), max_norm)
+            self._limit(room.squares[: threads.count, : self.units].sum(0), max_norm)
 
     def _across_is_less(self, level: Level, new: Level, batch: int) -> bool:
         """Whether a gradient of the weights alone takes fewer operations by unit."""

@@ -111,6 +111,7 @@ class SkippingStep:
             self._hidden[k].take_gate(linear.factors if gated else None)
         for layer, trained in zip(self._layers, self._network.linears(), strict=True):
             layer.load(trained, optimizer)
+        self._threads.compare()
 
     def store(self, optimizer: torch.optim.Optimizer) -> None:
         """Give the weights back to the network, and the momenta to the optimizer."""
@@ -132,10 +133,11 @@ class SkippingStep:
         """
         self._batch = len(labels)
         if self._batch > self._room.batch:
-            self._room = Room(self._batch, self._network, self._threads.count)
+            self._room = Room(self._batch, self._network, self._threads.most)
         x, y = images.contiguous().numpy(), labels.numpy()
-        self._threads.split(self._batch, lambda *part: self._forward(x, y, np.uint64(key), *part))
-        self._backward((np.float32(learning_rate), np.float32(momentum), np.float32(self._config.l2)))
+        with self._threads.piece():
+            self._threads.split(self._batch, lambda *part: self._forward(x, y, np.uint64(key), *part))
+            self._backward((np.float32(learning_rate), np.float32(momentum), np.float32(self._config.l2)))
         return float(self._room.losses[: self._batch].mean())
 
     def layer_inputs(self, k: int) -> Tensor:

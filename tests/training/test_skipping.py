@@ -20,7 +20,7 @@ from ccsweep.estimator.factors import Factors
 from ccsweep.estimator.statistics import count
 from ccsweep.kernels import update
 from ccsweep.network import ConditionalLinear, ConditionalMLP
-from ccsweep.training.layout import ByInput, ByUnit
+from ccsweep.training.layout import ByInput, ByUnit, Threads
 from ccsweep.training.skipping import EXAMINED, Densities, SkippingExamination, SkippingStep, step_key
 from tests.kernels.reference import kept
 
@@ -191,7 +191,7 @@ def test_steps_are_those_of_autograd(
         assert_same_state(network, optimizer, reference)
 
 
-def trained(threads: int = 1, gated: Any = (0,), steps: int = 3, **options: Any) -> ConditionalMLP:
+def trained(threads: int = 1, gated: Any = (0,), steps: int = 7, **options: Any) -> ConditionalMLP:
     """After some steps of one kind."""
     network = draw([300, 200, 130, 10], gated, 5, 0.2, 0.5)
     optimizer = sgd(network)
@@ -202,6 +202,29 @@ def trained(threads: int = 1, gated: Any = (0,), steps: int = 3, **options: Any)
         skipping.step(x, labels, options.get("key", KEY) + number, RATE, 0.5)
     skipping.store(optimizer)
     return network
+
+
+@pytest.mark.parametrize(("seconds", "chosen"), [({1: 2.0, 3: 1.0}, 3), ({1: 1.0, 3: 2.0}, 1)])
+def test_as_many_threads_work_as_are_quicker(seconds, chosen, monkeypatch):
+    now, threads, shares = [0.0], Threads(3), []
+    monkeypatch.setattr("ccsweep.training.layout.time.perf_counter", lambda: now[0])
+    for _ in range(2):
+        threads.compare()
+        for _ in range(8):
+            with threads.piece():
+                threads.share(shares.append)
+                now[0] += seconds[threads.count]
+        assert len(shares) == 3 * (1 + 3) + 2 * chosen
+        assert set(shares) == {0, 1, 2}
+        shares.clear()
+
+
+def test_one_thread_is_compared_with_nothing():
+    threads, shares = Threads(1), []
+    threads.compare()
+    with threads.piece():
+        threads.split(7, lambda *part: shares.append(part))
+    assert shares == [(0, 7)]
 
 
 @pytest.mark.parametrize("max_norm", [None, 1.4])
