@@ -2,14 +2,19 @@
 
     python -m benchmarks.sweep                 # 200 empty trials beside Hydra's own sweeper; about 2 minutes
     python -m benchmarks.sweep busy            # trials of 0.5 to 3 s on two workers; about a minute
+    python -m benchmarks.sweep trials          # 10 real trials of digits_pareto by phase; under a minute
+    python -m benchmarks.sweep trials mnist_posthoc 10 run=ID data.dir=... # of another study
 
 The first runs empty trials, and as many empty jobs of Hydra's basic sweeper, one process each, and prints
 milliseconds a trial: from the first trial's start to the last one's end, over the number of trials, so that
 starting a worker and drawing the page, once a sweep, are apart. Hydra's sweeper composes, checks and runs
 a job in its own process, keeps no storage and knows of no other worker. The second prints the share of
-the time from the first trial's start to the last one's end that the workers spent inside trials.
+the time from the first trial's start to the last one's end that the workers spent inside trials. The third
+prints the median seconds of each phase of a real trial, wall and CPU, the first trial of the worker apart,
+and the files that a trial leaves.
 """
 
+import json
 import os
 import random
 import statistics
@@ -96,6 +101,34 @@ def busy(count: int, workers: int) -> None:
     print(f"  workers busy {share:.1f} % of the time, the wait for the last one included")
 
 
+def trials(study: str, count: int, overrides: Sequence[str]) -> None:
+    """Seconds of each phase of a study's trials, with one worker."""
+    from benchmarks.phases import FILE, phased
+
+    with _folder() as place:
+        began = time.perf_counter()
+        own = [f"+sweeps={study}", f"sweep.n_trials={count}", "sweep.workers=1", *overrides]
+        with _silence():
+            done = sweep(phased, own)
+        whole = time.perf_counter() - began
+        folders = [Path(place, "out", t.user_attrs["folder"]) for t in done if "folder" in t.user_attrs]
+        spent = [json.loads((folder / FILE).read_text()) for folder in folders if (folder / FILE).exists()]
+        files = [[p for p in f.rglob("*") if p.is_file() and p.name != FILE] for f in folders]
+        runs = [p for p in Path(place, "outputs").rglob("*") if p.is_file()]
+        sizes = [sum(p.stat().st_size for p in each) for each in (*files, runs)]
+        print(f"{len(spent)} trials of {study}, one worker: {whole:.1f} s in all; seconds a trial")
+    print(f"  {'':18}{'first':>8}{'median':>8}{'CPU':>8}   of the others")
+    names = sorted({name for each in spent for name in each}, key=lambda n: -spent[0].get(n, [0])[0])
+    rows = {name: [each.get(name, [0.0, 0.0]) for each in spent] for name in names}
+    rows["in all"] = [[sum(v[i] for v in each.values()) for i in (0, 1)] for each in spent]
+    for name, (first, *others) in rows.items():
+        wall, cpu = (statistics.median(each[i] for each in others) for i in (0, 1))
+        print(f"  {name:18}{first[0]:8.2f}{wall:8.3f}{cpu:8.3f}")
+    middle = statistics.median(sizes[:-1]) / 1e6
+    print(f"  files of a trial: {statistics.median(map(len, files)):.0f}, {middle:.2f} MB")
+    print(f"  MLflow's, all trials: {len(runs)}, {sizes[-1] / 1e6:.2f} MB")
+
+
 class _folder(tempfile.TemporaryDirectory):  # noqa: N801
     """A working directory of its own."""
 
@@ -128,6 +161,9 @@ def main() -> None:
     os.environ["PYTHONPATH"] = here  # workers import the tasks above
     if sys.argv[1:2] == ["busy"]:
         busy(count=int((sys.argv[2:] or ["60"])[0]), workers=2)
+    elif sys.argv[1:2] == ["trials"]:
+        study, count, *overrides = sys.argv[2:] or ["digits_pareto", "10"]
+        trials(study, int(count), overrides)
     else:
         overhead(count=int((sys.argv[1:] or ["200"])[0]))
 

@@ -55,6 +55,23 @@ def measured(batch: int) -> Figure:
     return Figure(f"measured_speedup_batch{batch}", name, "times", "maximize")
 
 
+def low(key: str) -> str:
+    """Key of the lower end of the interval of a measured figure."""
+    return f"{key}_low"
+
+
+def high(key: str) -> str:
+    """Key of the upper end."""
+    return f"{key}_high"
+
+
+def in_study(key: str) -> str:
+    """Key of what a study measured while its other workers were busy, once it was measured again alone."""
+    return f"{key}_in_study"
+
+
+LOAD = Figure("timing_load", "cores that others kept busy while it was timed", better="minimize")
+
 MEASURED = (1, 256)
 """Batch sizes that every trained run is timed at."""
 

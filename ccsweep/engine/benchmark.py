@@ -1,5 +1,6 @@
 """The clock: the engine beside its peers, in turns, on inputs that the last call did not have."""
 
+import copy
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,16 +12,17 @@ import torch
 from torch import Tensor
 
 from ccsweep.engine import peers
-from ccsweep.engine.clock import race
+from ccsweep.engine.clock import Interval, Name, Turn, around_median, turns
 from ccsweep.engine.compiled import Compiled, torch_threads
 from ccsweep.engine.layers import Layer, layers_of
 from ccsweep.engine.peers import Run, UnavailableError
 from ccsweep.engine.plan import Plan
 from ccsweep.engine.tune import compile
-from ccsweep.figures import measured
+from ccsweep.figures import high, low, measured
 from ccsweep.network import ConditionalMLP
 
 EAGER, ENGINE = "torch eager", "ccsweep engine"
+ROUNDS, ROUND_SECONDS, PLAN_SECONDS = 9, 0.08, 0.1
 BATCH = 2000  # samples at a time where predictions are compared
 
 Peer = Callable[[Sequence[Layer], Tensor, int], Run]
@@ -56,6 +58,8 @@ class Comparison:
     """Peers that cannot run here, with the reason."""
     differing: float
     """Share of the timed inputs for which engine and network predict another class."""
+    gain: Interval
+    """How many times faster the engine is than torch eager, by turns of the two."""
 
     def speedup(self, name: str = ENGINE) -> float:
         """How many times faster than torch eager, by medians."""
@@ -75,6 +79,7 @@ def compare(
     seconds: float,
     with_peers: Mapping[str, Peer] = PEERS,
     plan_seconds: float | None = None,
+    enough: Callable[[Sequence[Turn[str]]], bool] = lambda timed: False,
 ) -> Comparison:
     """Time torch eager, the peers and the engine.
 
@@ -87,6 +92,7 @@ def compare(
         seconds: for all calls together.
         with_peers: what else to time.
         plan_seconds: for each race while the engine makes its plan; None means its own choice.
+        enough: whether the turns so far will do, which may be before the time is over.
 
     Raises:
         UserError: a weight is not finite.
@@ -103,9 +109,19 @@ def compare(
             except UnavailableError as reason:
                 unavailable[name] = str(reason)
         candidates[ENGINE] = engine
-        took = race({name: _fresh(run, batches) for name, run in candidates.items()}, seconds)
-    timings = {name: _timing(times) for name, times in took.items()}
-    return Comparison(engine.plan, timings, unavailable, differing(network, engine, inputs))
+        timed = turns({name: _fresh(run, batches) for name, run in candidates.items()}, seconds, enough)
+    timings = {name: _timing([t for turn in timed for t in turn[name]]) for name in candidates}
+    return Comparison(engine.plan, timings, unavailable, differing(network, engine, inputs), gain(timed))
+
+
+def gain(timed: Sequence[Turn[str]]) -> Interval:
+    """How many times faster the engine is than torch eager: the median over turns, and its ends."""
+    return around_median([median(turn[EAGER]) / median(turn[ENGINE]) for turn in timed])
+
+
+def is_known(timed: Sequence[Turn[str]]) -> bool:
+    """Whether more turns would hardly tell more of :func:`gain`."""
+    return gain(timed).is_narrow
 
 
 def split(inputs: Tensor, batch_size: int) -> list[Tensor]:
@@ -142,9 +158,51 @@ def _timing(times: Sequence[float]) -> Timing:
 
 
 def figures(comparisons: Sequence[Comparison]) -> dict[str, float]:
-    """The measured speed-ups with one thread under flat names, as a sweep reads them."""
-    return {
-        measured(compared.plan.batch_size).key: round(compared.speedup(), 4)
-        for compared in comparisons
-        if compared.plan.threads == 1
-    }
+    """The measured speed-ups with one thread and their ends under flat names, as a sweep reads them."""
+    found: dict[str, float] = {}
+    for compared in comparisons:
+        if compared.plan.threads == 1:
+            key = measured(compared.plan.batch_size).key
+            found[key] = round(compared.gain.value, 4)
+            found |= {low(key): round(compared.gain.low, 4), high(key): round(compared.gain.high, 4)}
+    return found
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A network to time beside others."""
+
+    network: ConditionalMLP
+    """Trained, on the CPU, in eval mode."""
+    calibration: Tensor
+    inputs: Tensor
+    """(samples, in_features), those that the clock runs on."""
+
+
+def compare_networks(
+    networks: Mapping[Name, Timed], batch_size: int, rounds: int = ROUNDS, seconds: float = ROUND_SECONDS
+) -> dict[Name, Interval]:
+    """How much faster each network is on the engine than in torch eager, with one thread.
+
+    A process lays weights out in memory once, and how it does is part of how fast they run. So each round
+    lays them out anew, and times all networks in a new order; the ends come from the rounds.
+
+    Args:
+        networks: by name.
+        batch_size: samples of a call.
+        rounds: at least six, below which no interval holds.
+        seconds: of each network in each round.
+    """
+    order, made = random.Random(0), {}
+    for name, timed in networks.items():
+        engine = compile(timed.network, timed.calibration, batch_size, 1, seconds=PLAN_SECONDS)
+        made[name] = (engine, layers_of(timed.network), split(timed.inputs, batch_size))
+    found: dict[Name, list[float]] = {name: [] for name in networks}
+    with torch_threads(1):
+        for _ in range(rounds):
+            for name in order.sample(list(made), len(made)):
+                engine, layers, batches = made[name]
+                runs: dict[str, Run] = {EAGER: peers.eager(layers), ENGINE: copy.deepcopy(engine)}
+                took = turns({which: _fresh(run, batches) for which, run in runs.items()}, seconds)
+                found[name].append(gain(took).value)
+    return {name: around_median(gains) for name, gains in found.items()}

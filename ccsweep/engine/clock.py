@@ -7,10 +7,16 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from math import comb
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
+
+import psutil
 
 from ccsweep.files import in_turn
 
@@ -20,10 +26,57 @@ Name = TypeVar("Name")
 LEAST = 7  # turns of each candidate, however long they take
 WARM_UP = 1e-3  # seconds of a turn before it is timed, at least one call
 TURN = 2e-3  # seconds of a turn, at least one call
+CONFIDENCE = 0.95
+NARROW = 0.02  # half an interval's width over its value, with which a race has seen enough
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with the ends between which the true one lies, in 95 of 100 cases or more."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether more timing would hardly tell more."""
+        return self.high - self.low <= 2 * NARROW * self.value
+
+
+def around_median(values: Sequence[float]) -> Interval:
+    """The median of independent values with its interval, whatever their distribution.
+
+    Between the r-th least and the r-th greatest of n values lies the true median, but for two tails of a
+    binomial distribution with one half (David & Nagaraja, "Order Statistics", section 7.1); r is the
+    greatest with which they come to 5 % at most. With fewer than six values that is never so: then the
+    ends are the least and the greatest.
+    """
+    ordered = sorted(values)
+    n, rank, tail = len(ordered), 0, 0.0
+    while rank < n // 2 and 2 * (tail + comb(n, rank) / 2**n) <= 1 - CONFIDENCE:
+        tail += comb(n, rank) / 2**n
+        rank += 1
+    rank = max(rank, 1)
+    return Interval(median(ordered), ordered[rank - 1], ordered[-rank])
+
+
+Turn = dict[Name, list[float]]
+"""Microseconds of each candidate's calls in one turn."""
 
 
 def race(candidates: Mapping[Name, Callable[[], object]], seconds: float) -> dict[Name, list[float]]:
-    """Microseconds of each candidate's calls.
+    """Microseconds of each candidate's calls, those of all :func:`turns` together."""
+    timed = turns(candidates, seconds)
+    return {name: list(chain.from_iterable(turn[name] for turn in timed)) for name in candidates}
+
+
+def turns(
+    candidates: Mapping[Name, Callable[[], object]],
+    seconds: float,
+    enough: Callable[[Sequence[Turn[Name]]], bool] = lambda timed: False,
+) -> list[Turn[Name]]:
+    """Turns of all candidates, one after the other, until the time is over or they are enough.
 
     A turn begins with calls that are not timed: what ran before has left its own weights in the cache,
     which in use nothing would. One call of a dense network brings all of its weights back, one of a
@@ -32,12 +85,13 @@ def race(candidates: Mapping[Name, Callable[[], object]], seconds: float) -> dic
     Args:
         candidates: what to time; each call should bring inputs that the last one did not have.
         seconds: for all candidates together.
+        enough: asked after each turn, once there are ``LEAST``.
     """
-    took: dict[Name, list[float]] = {name: [] for name in candidates}
+    timed: list[Turn[Name]] = []
     clock = time.perf_counter
     stop = clock() + seconds
-    turns = 0
-    while turns < LEAST or clock() < stop:
+    while len(timed) < LEAST or (clock() < stop and not enough(timed)):
+        took: Turn[Name] = {name: [] for name in candidates}
         for name, run in candidates.items():
             begun = clock()
             while True:
@@ -52,8 +106,42 @@ def race(candidates: Mapping[Name, Callable[[], object]], seconds: float) -> dic
                 if end - first > TURN:
                     break
                 start = end
-        turns += 1
-    return took
+        timed.append(took)
+    return timed
+
+
+class Load:
+    """How many of the machine's cores others keep busy meanwhile; ``cores`` says it afterwards."""
+
+    cores = 0.0
+
+    def __enter__(self) -> "Load":
+        self._began, self._busy, self._own = time.perf_counter(), _busy_seconds(), time.process_time()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        spent = time.perf_counter() - self._began
+        others = (_busy_seconds() - self._busy) - (time.process_time() - self._own)
+        self.cores = round(max(0.0, others / spent), 2) if spent > 0 else 0.0
+
+
+def _busy_seconds() -> float:
+    """Of all cores together, since the machine started."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
+@contextmanager
+def pinned() -> Iterator[None]:
+    """Keep this thread on one core, the one that did least lately; where the system lets it."""
+    allowed = os.sched_getaffinity(0)
+    shares = psutil.cpu_percent(interval=0.05, percpu=True)
+    core = min(allowed, key=lambda k: shares[k] if k < len(shares) else 0.0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def lock_file() -> Path:

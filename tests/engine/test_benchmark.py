@@ -4,7 +4,21 @@ import pytest
 import torch
 
 from ccsweep.engine import benchmark, tune
-from ccsweep.engine.benchmark import EAGER, ENGINE, Comparison, Timing, compare, differing, figures, split
+from ccsweep.engine.benchmark import (
+    EAGER,
+    ENGINE,
+    Comparison,
+    Timed,
+    Timing,
+    compare,
+    compare_networks,
+    differing,
+    figures,
+    gain,
+    is_known,
+    split,
+)
+from ccsweep.engine.clock import Interval
 from ccsweep.engine.peers import UnavailableError
 from ccsweep.engine.plan import Plan
 
@@ -31,7 +45,8 @@ def test_a_comparison(network):
     assert found.speedup(EAGER) == 1
     assert found.speedup() == found.timings[EAGER].median / found.timings[ENGINE].median
     assert found.differing <= 0.01
-    assert figures([found]) == {"measured_speedup_batch32": round(found.speedup(), 4)}
+    assert figures([found])["measured_speedup_batch32"] == round(found.gain.value, 4)
+    assert found.gain.low <= found.gain.value <= found.gain.high
     stored = found.as_json()
     assert stored["speedup"][ENGINE] == found.speedup()
     assert stored["plan"]["batch_size"] == 32
@@ -69,9 +84,14 @@ def test_a_timing_is_its_quartiles():
     assert benchmark._timing([1.0, 2.0]) == Timing(1.5, 1.25, 1.75, 2)
 
 
+GAIN = Interval(3.14159, 2.9, 3.5)
+
+
 def comparison(network, batch: int, threads: int, **timings: float) -> Comparison:
     plan = Plan(batch, threads, "auto", (), 1.0, 1.0, 0.0, 1, 1)
-    return Comparison(plan, {name: Timing(took, took, took, 9) for name, took in timings.items()}, {}, 0.0)
+    return Comparison(
+        plan, {name: Timing(took, took, took, 9) for name, took in timings.items()}, {}, 0.0, GAIN
+    )
 
 
 def test_speedups_are_over_torch_eager(network):
@@ -84,26 +104,47 @@ def test_speedups_are_over_torch_eager(network):
         comparison(network, 64, 1, **{EAGER: 3.0, ENGINE: 1.0}),
     )
     assert figures([compared, *others]) == {
-        "measured_speedup_batch8": 8.5714,
-        "measured_speedup_batch64": 3.0,
+        "measured_speedup_batch8": 3.1416,
+        "measured_speedup_batch8_low": 2.9,
+        "measured_speedup_batch8_high": 3.5,
+        "measured_speedup_batch64": 3.1416,
+        "measured_speedup_batch64_low": 2.9,
+        "measured_speedup_batch64_high": 3.5,
     }
+
+
+def test_a_gain_is_found_turn_by_turn_and_has_an_interval():
+    turns = [{EAGER: [6.0 * k, 6.0 * k, 99.0], ENGINE: [2.0 * k]} for k in (1, 1, 1, 50, 1, 1)]
+    assert gain(turns) == Interval(3.0, 3.0, 3.0)  # a busy moment hits both, and cancels
+    turns[0][ENGINE] = [3.0]
+    assert gain(turns) == Interval(3.0, 2.0, 3.0)
+    assert is_known(turns[1:])
+    assert not is_known(turns)
+
+
+def test_networks_are_timed_beside_each_other(network):
+    timed = Timed(network, torch.randn(100, 40), torch.randn(50, 40))
+    found = compare_networks({"a": timed, 7: timed}, 16, rounds=6, seconds=0.01)
+    assert list(found) == ["a", 7]
+    for each in found.values():
+        assert 0 < each.low <= each.value <= each.high < 100
 
 
 def test_all_candidates_get_the_same_threads_and_batches(network, monkeypatch):
     asked, seen = {}, []
     inputs = torch.randn(40, 40)
 
-    def race(candidates, seconds):
+    def turns(candidates, seconds, enough):
         asked.update(seconds=seconds, names=list(candidates), threads=torch.get_num_threads())
         for run in candidates.values():
             run()
-        return {name: [1.0] for name in candidates}
+        return [{name: [1.0] for name in candidates}]
 
     def peer(layers, x, threads):
         asked.update(layers=len(layers), peer_threads=threads, example=x)
         return seen.append
 
-    monkeypatch.setattr(benchmark, "race", race)
+    monkeypatch.setattr(benchmark, "turns", turns)
     monkeypatch.setattr(
         tune,
         "race",

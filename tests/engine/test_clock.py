@@ -5,11 +5,12 @@ import os
 import tempfile
 from threading import Event, Thread
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
 from ccsweep.engine import clock
-from ccsweep.engine.clock import alone, lock_file, race
+from ccsweep.engine.clock import Interval, Load, alone, around_median, lock_file, pinned, race, turns
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +90,58 @@ def test_a_race_lasts_as_long_as_it_was_given(machine):
 
 def test_the_lock_is_of_this_user():
     assert lock_file().name == f"ccsweep-timing-{os.getuid()}.lock"
+
+
+def test_turns_end_when_they_are_enough():
+    counted = []
+
+    def enough(timed):
+        counted.append(len(timed))
+        return len(timed) == 9
+
+    timed = turns({"a": lambda: None, "b": lambda: None}, 60.0, enough)
+    assert counted == [7, 8, 9]
+    assert len(timed) == 9
+    assert all(set(turn) == {"a", "b"} and turn["a"] and turn["b"] for turn in timed)
+
+
+@pytest.mark.parametrize(
+    ("n", "low", "high"), [(1, 0, 0), (5, 0, 4), (6, 0, 5), (8, 0, 7), (9, 1, 7), (12, 2, 9), (20, 5, 14)]
+)
+def test_the_interval_of_a_median_is_between_two_of_the_values(n, low, high):
+    """Ranks as in the tables of the sign test, two-sided at 5 %."""
+    found = around_median([float(k) for k in reversed(range(n))])
+    assert found == Interval((n - 1) / 2, float(low), float(high))
+
+
+@pytest.mark.parametrize("n", [6, 9, 25])
+def test_the_interval_of_a_median_holds_as_often_as_it_says(n):
+    """Also where one value in ten is far off, as a timing is that was disturbed."""
+    rng = np.random.default_rng(n)
+    values = rng.lognormal(1.0, 0.05, (1000, n)) * np.where(rng.random((1000, n)) < 0.1, 3.0, 1.0)
+    truth = float(np.quantile(rng.lognormal(1.0, 0.05, 10**6), 0.5 / 0.9))
+    held = [found.low <= truth <= found.high for found in map(around_median, values)]
+    assert 0.94 <= np.mean(held) <= 0.995
+
+
+def test_a_narrow_interval_needs_no_more_timing():
+    assert Interval(2.0, 1.97, 2.04).is_narrow
+    assert not Interval(2.0, 1.95, 2.04).is_narrow
+
+
+def test_a_pinned_thread_has_one_core_and_gets_the_others_back():
+    before = os.sched_getaffinity(0)
+    with pinned():
+        assert len(os.sched_getaffinity(0)) == 1
+        assert os.sched_getaffinity(0) <= before
+    assert os.sched_getaffinity(0) == before
+
+
+def test_the_load_is_that_of_others(monkeypatch):
+    busy, own, now = iter([100.0, 112.0]), iter([1.0, 5.0]), iter([0.0, 4.0])
+    monkeypatch.setattr(clock, "_busy_seconds", lambda: next(busy))
+    monkeypatch.setattr(clock.time, "process_time", lambda: next(own))
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: next(now))
+    with Load() as load:
+        pass
+    assert load.cores == 2.0  # 12 s of cores in 4 s, of which this process had 4

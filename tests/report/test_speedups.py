@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from ccsweep.engine.benchmark import EAGER, ENGINE, Comparison, Timing
+from ccsweep.engine.clock import Interval
 from ccsweep.engine.plan import LayerPlan, Plan
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
 from ccsweep.report.speedups import draw, show
@@ -26,7 +27,7 @@ def compared(batch: int, rank: int | None = 8, density: float = 0.3) -> Comparis
     )
     plan = Plan(batch, 1, "auto", layers, 60.0, 110.0, 0.0, 2, 1, ("a note",))
     timings = {EAGER: Timing(120.0, 110.0, 130.5, 9), ENGINE: Timing(60.0, 59.0, 62.0, 9)}
-    return Comparison(plan, timings, {"ONNX Runtime": "not installed [yet]"}, 0.0125)
+    return Comparison(plan, timings, {"ONNX Runtime": "not installed [yet]"}, 0.0125, Interval(2.0, 1.9, 2.1))
 
 
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
