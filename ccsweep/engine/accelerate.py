@@ -99,10 +99,10 @@ class Chain(nn.Module):
 
     def _compile(self, size: int) -> Compiled:
         log.info("choosing a plan for batches of up to %d", size)
-        tuner = Tuner(self.layout, self._inputs, size, self._threads, gated=False)
+        tuner = Tuner(self.layout, self._inputs, size, self._threads, gated=False, int8=False)
         # All gates together were verified; leaving out some brings answers nearer to the original's.
         ways, plan = tuner.plan("auto", max_disagreement=1.0)
-        compiled = Compiled(self.layout, ways, self._threads)
+        compiled = Compiled(self.layout, ways, tuner.workers)
         compiled.plan = plan(compiled)
         return compiled
 

@@ -14,10 +14,12 @@ from torch import Tensor
 from ccsweep.engine.layers import Array
 from ccsweep.engine.layout import Dense, Layout
 from ccsweep.engine.plan import Plan
+from ccsweep.engine.ways import GATES, in_int8
 from ccsweep.errors import UserError
-from ccsweep.estimator.cost import DENSE, GATED, TWO_SIDED
-from ccsweep.kernels import float32
+from ccsweep.estimator.cost import DENSE, GATED
+from ccsweep.kernels import skipping
 from ccsweep.kernels.compiling import announced
+from ccsweep.kernels.memory import TILE
 from ccsweep.kernels.table import LAYER
 
 # Samples from which on torch computes x U.
@@ -42,7 +44,7 @@ class Skipping:
         first: int,
         ways: Sequence[str],
         threads: int = 1,
-        together: int = float32.SAMPLES,
+        together: int = skipping.SAMPLES,
     ) -> None:
         layers = layout.layers[first : first + len(ways)]
         self._layout = layout  # the table holds addresses into it
@@ -50,7 +52,7 @@ class Skipping:
         self._table = layout.table(first, ways)
         self._units, self._together = layers[-1].units, together
         widest = max(max(layer.inputs, layer.units) for layer in layers)
-        self._numbers = np.arange(widest + 2 * float32.TILE, dtype=np.int32)
+        self._numbers = np.arange(widest + 2 * TILE, dtype=np.int32)
         self._threads = threads
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         # With all inputs in use, x U is a dense product: for a batch torch is the faster one at it.
@@ -65,7 +67,7 @@ class Skipping:
         rows, batch = x.numpy(), x.size(0)
         out = np.empty((batch, self._units), np.float32)
         if batch == 1:  # a few microseconds in all: every line here would count
-            return torch.from_numpy(out), float32.run(
+            return torch.from_numpy(out), skipping.run(
                 rows, NOT_PROJECTED, self._numbers, self._table, self._together, out
             )
         if self._u is not None and batch >= PROJECTED:
@@ -89,7 +91,7 @@ class Skipping:
         return self._pool[1]
 
     def _run(self, rows: Array, projected: Array, out: Array) -> bool:
-        return float32.run(rows, projected, self._numbers, self._table, self._together, out)
+        return skipping.run(rows, projected, self._numbers, self._table, self._together, out)
 
 
 class Compiled:
@@ -112,7 +114,8 @@ class Compiled:
         self.layout, self.ways, self.threads = layout, tuple(ways), threads
         self.inputs = layout.layers[0].inputs
         self._dense = [layout.dense(k) for k in range(len(self.ways))]
-        self._gated = any(way in (GATED, TWO_SIDED) for way in self.ways)
+        # What is not finite would not come through a gate, nor through bytes.
+        self._careful = any(way in GATES or in_int8(way) for way in self.ways)
         self._stages: list[list[Dense] | Skipping] = []
         first = 0
         for dense, group in groupby(self.ways, lambda way: way == DENSE):
@@ -135,7 +138,7 @@ class Compiled:
         """
         x = accepted(x, self.inputs)
         out, finite = self._only(x) if isinstance(self._only, Skipping) else self._run(x)
-        if finite or not self._gated:
+        if finite or not self._careful:
             return out
         good = x.isfinite().all(1)
         mixed = run_dense(self._dense, x)
@@ -143,12 +146,12 @@ class Compiled:
         return mixed
 
     def _run(self, x: Tensor) -> tuple[Tensor, bool]:
-        """Logits, and whether all inputs were finite, as far as that matters: only gates depend on it."""
-        finite = not self._gated or isinstance(self._stages[0], Skipping) or bool(x.isfinite().all())
+        """Logits, and whether all inputs were finite, as far as that matters."""
+        finite = not self._careful or isinstance(self._stages[0], Skipping) or bool(x.isfinite().all())
         for stage in self._stages:
             if isinstance(stage, Skipping):
                 x, same = stage(x)
-                finite = finite and (same or not self._gated)
+                finite = finite and (same or not self._careful)
             else:
                 with torch_threads(self.threads):
                     x = run_dense(stage, x)
@@ -216,6 +219,6 @@ os.register_at_fork(after_in_child=Forked.note)
 
 def warm_up() -> None:
     """Have the kernels ready: from the cache on disk, or compiled, which is logged."""
-    with announced(float32.run):
+    with announced(skipping.run):
         x, numbers = np.zeros((1, 1), np.float32), np.zeros(1, np.int32)
-        float32.run(x[:0], x[:0], numbers, np.zeros(1, LAYER).view(np.int64), 1, x[:0])
+        skipping.run(x[:0], x[:0], numbers, np.zeros(1, LAYER).view(np.int64), 1, x[:0])

@@ -11,10 +11,17 @@ import torch
 from torch import Tensor
 
 from ccsweep.engine.layers import Array, Layer
-from ccsweep.estimator.cost import INPUT_SPARSE, WAYS
+from ccsweep.engine.ways import MASKED, in_int8, kind
+from ccsweep.estimator.cost import DENSE, INPUT_SPARSE, WAYS
 from ccsweep.estimator.factors import Factors
-from ccsweep.kernels.memory import aligned, block, spaced, vectors
+from ccsweep.kernels.dense import SIDE, allowed
+from ccsweep.kernels.int8 import OFFSET
+from ccsweep.kernels.memory import TILE, aligned, block, spaced, vectors, whole
 from ccsweep.kernels.table import LAYER
+from ccsweep.kernels.vnni import BYTES, GROUP, ORDER
+
+LEVELS = 127
+"""Of a weight as a byte, on each side of 0."""
 
 
 class Dense(NamedTuple):
@@ -61,9 +68,13 @@ class Layout:
         table = np.zeros(len(ways), LAYER)
         for k, (row, way) in enumerate(zip(table, ways, strict=True), first):
             layer = self.layers[k]
-            row["way"] = WAYS.index(way) - 1
+            row["way"] = (*WAYS, MASKED).index(kind(way))
+            row["int8"] = in_int8(way)
             row["inputs"], row["units"] = layer.inputs, layer.units
             row["relu"] = layer.relu
+            if in_int8(way):
+                self._as_bytes(k, kind(way), row)
+                continue
             row["bias"] = _address(self._arrays[k, "bias"])
             if way == INPUT_SPARSE:
                 rows = self._rows_of_inputs(k)
@@ -94,6 +105,58 @@ class Layout:
         row["u"], row["v"], row["gate_bias"] = _address(u), _address(v), _address(bias)
         row["rank"], row["gate_stride"] = rank, spaced(layer.units)
 
+    def _as_bytes(self, k: int, way: str, row: np.void) -> None:
+        layer = self.layers[k]
+        weight, row["scales"], row["totals"] = self._quantised(k, "", layer.weight)
+        # Units that only fill up the last vector are never positive.
+        row["bias"] = self._number(k, "int8 bias", layer.bias)
+        if way == INPUT_SPARSE:
+            rows = self._keep(k, "int8 inputs", _in_order(weight.T), whole(layer.units, BYTES))
+            row["block"] = block(layer.inputs, rows.shape[1], size=1)
+        elif way in (DENSE, MASKED):
+            row["tiles"] = allowed()
+            rows = self._keep(k, "int8 panels", _panels(weight), whole(layer.inputs, BYTES))
+            if way == MASKED:
+                self._gate_as_bytes(k, row, in_panels=True)
+        else:
+            rows = self._keep(k, "int8 units", weight, whole(layer.inputs, BYTES))
+            row["block"] = block(rows.shape[1], layer.units, size=1)
+            self._gate_as_bytes(k, row)
+        row["rows"], row["stride"] = _address(rows), rows.shape[1]
+
+    def _gate_as_bytes(self, k: int, row: np.void, in_panels: bool = False) -> None:
+        layer = self.layers[k]
+        gate = layer.gate
+        assert gate is not None, "only layers with an estimator run gated"
+        row["rank"], row["gate_stride"] = gate.u.shape[1], whole(layer.units, TILE)
+        u, row["u_scales"], row["u_totals"] = self._quantised(k, "u ", gate.u.numpy().T)
+        v, row["v_scales"], _ = self._quantised(k, "v ", gate.v.numpy().T)
+        inputs, rank = whole(layer.inputs, BYTES), whole(gate.u.shape[1], GROUP)
+        if in_panels:
+            row["u"] = _address(self._keep(k, "int8 u panels", _panels(u), inputs))
+            row["v"] = _address(self._keep(k, "int8 v panels", _panels(v), whole(rank, BYTES)))
+        else:
+            row["u"] = _address(self._keep(k, "int8 u", _more_rows(u, rank), inputs))
+            groups = np.pad(v, [(0, row["gate_stride"] - len(v)), (0, rank - v.shape[1])])
+            groups = groups.reshape(len(groups), rank // GROUP, GROUP).transpose(1, 0, 2)
+            groups = groups.reshape(rank // GROUP, GROUP * row["gate_stride"])
+            row["v"] = _address(self._keep(k, "int8 v", groups, groups.shape[1]))
+        row["v_start"] = self._number(k, "v start", -OFFSET * v.sum(1, dtype=np.int32))
+        bias = layer.bias + gate.shift.numpy()
+        row["gate_bias"] = self._number(k, "int8 gate bias", bias, filled_with=-np.inf)
+
+    def _quantised(self, k: int, name: str, rows: Array) -> tuple[Array, int, int]:
+        """Rows as signed bytes, and the addresses of what a step of each is worth and of each one's total."""
+        scales = np.abs(rows).max(1, initial=0) / np.float32(LEVELS)
+        steps = np.divide(rows, scales[:, None], out=np.zeros_like(rows), where=scales[:, None] > 0)
+        made = np.rint(steps).astype(np.int8)
+        totals = self._number(k, f"{name}totals", made.sum(1, dtype=np.int32))
+        return made, self._number(k, f"{name}scales", scales), totals
+
+    def _number(self, k: int, name: str, values: Array, filled_with: float = 0.0) -> int:
+        """The address of one number for each unit, rank or score, in whole tiles."""
+        return _address(self._keep(k, name, values[None], whole(len(values), TILE), filled_with))
+
     def _rows_of_inputs(self, k: int) -> Array:
         weight = self.layers[k].weight.T
         return self._keep(k, "inputs", weight, spaced(weight.shape[1]))
@@ -101,7 +164,7 @@ class Layout:
     def _keep(self, k: int, name: str, values: Array, width: int, filled_with: float = 0.0) -> Array:
         """The array of this name: ``values`` in rows of ``width``, made once."""
         if (k, name) not in self._arrays:
-            made = aligned(values.shape[0], width)
+            made = aligned(values.shape[0], width, values.dtype.type)
             made[:] = filled_with
             made[:, : values.shape[1]] = values
             self._arrays[k, name] = made
@@ -110,3 +173,22 @@ class Layout:
 
 def _address(array: Array) -> int:
     return array.ctypes.data
+
+
+def _more_rows(rows: Array, count: int) -> Array:
+    return np.pad(rows, [(0, count - len(rows)), (0, 0)])
+
+
+def _panels(rows: Array) -> Array:
+    """Rows of units in blocks of ``SIDE``, four inputs of each beside each other."""
+    inputs = whole(rows.shape[1], BYTES)
+    filled = np.pad(_more_rows(rows, whole(len(rows), SIDE)), [(0, 0), (0, inputs - rows.shape[1])])
+    blocks = filled.reshape(len(filled) // SIDE, SIDE, inputs // GROUP, GROUP).transpose(0, 2, 1, 3)
+    return blocks.reshape(filled.shape)
+
+
+def _in_order(rows: Array) -> Array:
+    """Every 64 columns in the order in which the kernels' sums come out right."""
+    wide = np.pad(rows, [(0, 0), (0, -rows.shape[1] % BYTES)])
+    ordered: Array = wide.reshape(len(rows), -1, BYTES)[:, :, ORDER].reshape(wide.shape)
+    return ordered

@@ -13,20 +13,26 @@ from ccsweep.engine.compiled import Compiled, Skipping, accepted, run_dense, war
 from ccsweep.engine.layers import Array, chain, layers_of
 from ccsweep.engine.layout import Layout
 from ccsweep.engine.plan import LayerPlan, Plan, dense_bytes
+from ccsweep.engine.ways import GATES, INT8, MASKED, UNGATED, in_int8
 from ccsweep.errors import UserError
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, WAYS
-from ccsweep.kernels import float32
+from ccsweep.kernels import skipping
+from ccsweep.kernels.int8 import MOST
 from ccsweep.network import ConditionalMLP
 
 ENGINES = ("auto", "dense", "exact", "gated")
-# Calibration inputs used at most: densities are known well enough from so many.
-SAMPLES = 2048
+# Calibration inputs used at most: enough to see one changed answer in a thousand.
+SAMPLES = 8192
 # What a plan must gain over dense to be preferred: a tie, mistimed, would make it slower than dense.
 MARGIN = 1.02
 SECONDS = 0.3  # for each race
+PLAIN_INT8 = (INPUT_SPARSE + INT8, DENSE + INT8)
+MASKING = {MASKED + INT8}
 REPEATED = 64  # samples in one timing of a layer that skips work, at least
 
 Ways = tuple[str, ...]
+Times = dict[str, float]
+"""Microseconds of a layer by way."""
 
 
 def compile(
@@ -35,25 +41,29 @@ def compile(
     batch_size: int = 1,
     threads: int | None = None,
     engine: str | Sequence[str] = "auto",
-    max_disagreement: float = 0.01,
+    max_disagreement: float = 0.001,
     seconds: float | None = None,
+    int8: bool = True,
 ) -> Compiled:
     """The network as a callable that skips work, by the fastest plan that keeps its answers.
 
     The plan is timed for one batch size and thread count; the callable takes any batch. It holds a copy
     of the weights. Where a layer runs dense or input-sparse, its gate is left out and all its units are
-    computed: such a plan must give the network's own predictions on all but a few calibration inputs.
+    computed; where it runs in int8, weights and inputs are rounded to bytes. Such a plan must give the
+    network's own predictions, those of float32 with its gates, on all but a few calibration inputs.
 
     Args:
         network: trained.
         calibration_inputs: (samples, in_features), inputs as the network will get them.
         batch_size: to be fast at.
         threads: to use; None means as many as torch uses now.
-        engine: ``auto``, or what to force: ``dense``; ``exact``, all layers input-sparse; ``gated``, all
-            gates in use; or one way for each layer, such as a stored plan's ``ways``.
-        max_disagreement: share of calibration predictions that ``auto`` may change by leaving gates out.
+        engine: ``auto``, or what to force, in float32: ``dense``; ``exact``, all layers input-sparse;
+            ``gated``, all gates in use; or one way for each layer, such as a stored plan's ``ways``.
+        max_disagreement: share of calibration predictions that ``auto`` may change, by leaving gates out and
+            by int8 together.
         seconds: for each race between ways, of which there is one a layer and one or two of the whole;
             None means 0.3.
+        int8: whether ``auto`` may run layers in it.
 
     Returns:
         The callable; its ``plan`` prints as a table and saves as JSON.
@@ -69,13 +79,12 @@ def compile(
         raise UserError(f"engine={engine} is unknown: use one of {known}, or a way per layer")
     if batch_size < 1 or threads < 1:
         raise UserError(f"batch_size={batch_size}, threads={threads}: expected 1 or more")
-    tuner = Tuner(Layout(layers), inputs, batch_size, threads, seconds=seconds)
+    tuner = Tuner(Layout(layers), inputs, batch_size, threads, seconds=seconds, int8=int8)
     ways, plan = tuner.plan(engine, max_disagreement)
     kept = [
-        layer if way in (GATED, TWO_SIDED) else layer._replace(gate=None)
-        for layer, way in zip(layers, ways, strict=True)
+        layer if way in GATES else layer._replace(gate=None) for layer, way in zip(layers, ways, strict=True)
     ]
-    compiled = Compiled(Layout(kept), ways, threads)
+    compiled = Compiled(Layout(kept), ways, tuner.workers)
     compiled.plan = plan(compiled)
     return compiled
 
@@ -100,10 +109,14 @@ class Tuner:
         layout: the network's weights.
         inputs: (samples, in_features), finite.
         batch_size: samples of a call.
-        threads: of a call.
+        threads: that a call may use.
         gated: whether the answers to keep are those with all gates in use, or with none.
         seconds: for each race; None means ``SECONDS``.
+        int8: whether layers may run in it.
     """
+
+    workers: int
+    """Threads that the plan uses: one where more gain nothing."""
 
     def __init__(
         self,
@@ -113,10 +126,12 @@ class Tuner:
         threads: int,
         gated: bool = True,
         seconds: float | None = None,
+        int8: bool = True,
     ) -> None:
         warm_up()
         self._seconds = SECONDS if seconds is None else seconds
         self.layout, self.batch_size, self.threads = layout, batch_size, threads
+        self.workers, self._int8 = threads, int8
         self.layers = layout.layers
         self.inputs = inputs
         self.passed = chain(self.layers, inputs.numpy())
@@ -132,9 +147,9 @@ class Tuner:
         notes: list[str] = []
         if engine == "auto":
             candidates = {ways: self._disagreement(ways) for ways in self._candidates(alone)}
+            candidates |= self._nearer(alone, candidates, max_disagreement)
             kept = {ways for ways, share in candidates.items() if share <= max_disagreement}
-            compiled = {ways: Compiled(self.layout, ways, self.threads) for ways in kept | {dense}}
-            times = _medians({ways: self._runs(c) for ways, c in compiled.items()}, 2 * self._seconds)
+            times = self._race_plans(kept | {dense}, 2 * self._seconds)
             best = min(kept, key=lambda ways: times[ways])
             if dense in kept and times[best] * MARGIN > times[dense]:
                 best = dense
@@ -144,8 +159,12 @@ class Tuner:
                 notes.append(f"leaving out all gates changes {share} of predictions: dense was not tried")
         else:
             best = self._forced(engine, alone)
-            compiled = {ways: Compiled(self.layout, ways, self.threads) for ways in {best, dense}}
-            times = _medians({ways: self._runs(c) for ways, c in compiled.items()}, self._seconds)
+            times = self._race_plans({best, dense}, self._seconds)
+        if self.threads > 1:
+            few = _medians({n: self._runs(self._compiled(best, n)) for n in (1, self.threads)}, self._seconds)
+            if few[1] <= few[self.threads]:
+                self.workers, times[best] = 1, few[1]
+                notes.append(f"one thread is as fast as {self.threads} here, and is used")
 
         def made(network: Compiled) -> Plan:
             return Plan(
@@ -163,25 +182,63 @@ class Tuner:
 
         return best, made
 
-    def _candidates(self, alone: Sequence[dict[str, float]]) -> set[Ways]:
-        """Whole plans worth timing, put together from layers timed alone."""
-        fastest = tuple(min(times, key=lambda way: times[way]) for times in alone)
-        # One compiled call for all layers may beat a faster layer in between.
-        unbroken = tuple(_fastest(times, set(times) - {DENSE}) for times in alone)
-        exact = tuple(_fastest(times, {DENSE, INPUT_SPARSE}) for times in alone)
-        sparse = (INPUT_SPARSE,) * len(alone)
-        first = (unbroken[0], *sparse[1:])
-        return {fastest, unbroken, exact, sparse, first, self._forced("gated", alone), (DENSE,) * len(alone)}
+    def _compiled(self, ways: Ways, threads: int) -> Compiled:
+        return Compiled(self.layout, ways, threads)
 
-    def _forced(self, engine: str | Sequence[str], alone: Sequence[dict[str, float]]) -> Ways:
+    def _race_plans(self, plans: set[Ways], seconds: float) -> dict[Ways, float]:
+        return _medians({ways: self._runs(self._compiled(ways, self.threads)) for ways in plans}, seconds)
+
+    def _candidates(self, alone: Sequence[Times]) -> set[Ways]:
+        """Whole plans worth timing, put together from layers timed alone."""
+        found = {(DENSE,) * len(alone), (INPUT_SPARSE,) * len(alone), self._forced("gated", alone)}
+        for known in {False, self._int8}:
+            allowed = [
+                {way: took for way, took in times.items() if known or not in_int8(way)} for times in alone
+            ]
+            # One compiled call for all layers may beat a faster layer in between.
+            unbroken = [_without(times, {DENSE}) for times in allowed]
+            exact = [_fastest(times, UNGATED) for times in unbroken]
+            found |= {
+                tuple(map(_fastest, allowed)),
+                tuple(map(_fastest, unbroken)),
+                tuple(_fastest(times, UNGATED) for times in allowed),
+                tuple(_fastest(times, GATES) for times in unbroken),
+            }
+            # What comes out of one layer is what the next one gets: times alone do not tell all of it.
+            firsts = {
+                _fastest(unbroken[0]),
+                _fastest(unbroken[0], GATES),
+                _fastest(_without(unbroken[0], MASKING)),
+            }
+            rests: list[list[str]] = [exact]
+            rests += [[way] * len(alone) for way in (INPUT_SPARSE, *PLAIN_INT8) if way in unbroken[-1]]
+            found |= {(first, *rest[1:]) for first in firsts for rest in rests}
+        return found
+
+    def _nearer(self, alone: Sequence[Times], known: dict[Ways, float], allowed: float) -> dict[Ways, float]:
+        """If the fastest plan changes too many answers: the same with one layer more in float32 each time."""
+        ways = tuple(_fastest(_without(times, {DENSE})) for times in alone)
+        found = {ways: known[ways]}
+        while found[ways] > allowed and any(map(in_int8, ways)):
+            tried = {
+                (*ways[:k], _in_float32(ways[k], alone[k]), *ways[k + 1 :])
+                for k, way in enumerate(ways)
+                if in_int8(way)
+            }
+            shares = {each: self._disagreement(each) for each in tried}
+            ways = min(shares, key=lambda each: shares[each])
+            found[ways] = shares[ways]
+        return found
+
+    def _forced(self, engine: str | Sequence[str], alone: Sequence[Times]) -> Ways:
         if engine == "dense":
             return (DENSE,) * len(alone)
         if engine == "exact":
             return (INPUT_SPARSE,) * len(alone)
         if engine == "gated":
             return tuple(
-                _fastest(times, {GATED, TWO_SIDED} if layer.gate else {DENSE, INPUT_SPARSE})
-                for times, layer in zip(alone, self.layers, strict=True)
+                _fastest(times, (GATED, TWO_SIDED)) if GATED in times else _fastest(times, WAYS)
+                for times in alone
             )
         ways = tuple(engine)
         if len(ways) != len(alone):
@@ -191,10 +248,12 @@ class Tuner:
                 raise UserError(f"engine has {way} for layer {k}: expected one of {', '.join(times)}")
         return ways
 
-    def _time_layer(self, k: int) -> dict[str, float]:
+    def _time_layer(self, k: int) -> Times:
         """Microseconds of a layer alone, per batch, for each way it can be run."""
         layer = self.layers[k]
-        possible = WAYS if layer.gate is not None else WAYS[:2]
+        possible: Sequence[str] = UNGATED if layer.gate is None else UNGATED + GATES
+        if not self._int8 or layer.inputs > MOST:
+            possible = tuple(way for way in possible if not in_int8(way))
         times = _medians({way: self._alone(k, way) for way in possible}, self._seconds)
         # A dense layer is a call of its own in a network too; the others are timed without the call.
         return {way: took if way == DENSE else took / self._repeats for way, took in times.items()}
@@ -208,7 +267,7 @@ class Tuner:
             layer, batches = [self.layout.dense(k)], self._batches(self.passed[k], self.batch_size)
             return lambda: run_dense(layer, next(batches))
         threads = self.threads if self.batch_size > 1 else 1
-        together = min(self.batch_size, float32.SAMPLES)
+        together = min(self.batch_size, skipping.SAMPLES)
         stage = Skipping(self.layout, k, [way], threads, together)
         several = self._batches(self.passed[k], self.batch_size * self._repeats)
         return lambda: stage(next(several))
@@ -227,7 +286,7 @@ class Tuner:
         logits = Compiled(self.layout, ways, self.threads)(self.inputs)
         return float(np.mean(logits.numpy().argmax(1) != self.answers))
 
-    def _layer_plan(self, k: int, way: str, times: dict[str, float]) -> LayerPlan:
+    def _layer_plan(self, k: int, way: str, times: Times) -> LayerPlan:
         layer = self.layers[k]
         on = layer.on(self.passed[k])
         return LayerPlan(
@@ -245,5 +304,16 @@ def _medians(candidates: dict[Name, Callable[[], object]], seconds: float) -> di
     return {name: statistics.median(took) for name, took in race(candidates, seconds).items()}
 
 
-def _fastest(times: dict[str, float], ways: set[str]) -> str:
-    return min(ways, key=lambda way: times[way])
+def _fastest(times: Times, ways: Sequence[str] = ()) -> str:
+    """Of these ways, or of all where the layer has none of them."""
+    return min(set(times).intersection(ways) or times, key=lambda way: times[way])
+
+
+def _without(times: Times, ways: set[str]) -> Times:
+    return {way: took for way, took in times.items() if way not in ways}
+
+
+def _in_float32(way: str, times: Times) -> str:
+    """The fastest way in float32 that leaves the gate in use, or out, as this one does."""
+    same = GATES if way in GATES else UNGATED
+    return _fastest({each: took for each, took in times.items() if not in_int8(each)}, same)

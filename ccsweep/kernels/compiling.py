@@ -40,13 +40,12 @@ def target() -> Target:
     return Target(*cpu_target.target_context.codegen().magic_tuple())
 
 
-def assembly(name: str, result: ir.Type, *arguments: ir.Type) -> str:
-    """What LLVM makes of a call of one of its intrinsic functions on the target."""
+def emitted(build: Callable[..., Any], result: ir.Type, *arguments: ir.Type) -> str:
+    """What LLVM makes, on the target, of what ``build(builder, *values)`` returns."""
     module = ir.Module()
-    called = ir.Function(module, ir.FunctionType(result, arguments), name)
-    caller = ir.Function(module, called.function_type, "caller")
-    builder = ir.IRBuilder(caller.append_basic_block())
-    builder.ret(builder.call(called, caller.args))
+    function = ir.Function(module, ir.FunctionType(result, arguments), "emitted")
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(build(builder, *function.args))
     triple, cpu, features = target()
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features)
     made: str = machine.emit_assembly(llvm.parse_assembly(str(module)))

@@ -1,4 +1,4 @@
-"""The float32 kernels: layers that skip work, a whole run of them in one call.
+"""The float32 kernels: a layer that skips work.
 
 What is skipped, and how the rest is laid out:
 
@@ -14,21 +14,16 @@ speed of the second-level cache, half that of a dense product: each weight is lo
 
 import numpy as np
 
-from ccsweep.kernels.compiling import jit, kernel
+from ccsweep.kernels.compiling import jit
 from ccsweep.kernels.lists import (
     append_positive,
     list_chunks,
-    list_inputs,
     list_occupied_chunks,
-    spread,
     within,
 )
 from ccsweep.kernels.memory import TILE
-from ccsweep.kernels.simd import LANES, add_1, add_2, add_4, add_8, float_at, four_dots
-from ccsweep.kernels.table import INPUT_SPARSE, LAYER, TWO_SIDED
-
-SAMPLES = 64
-"""Samples that go through a layer together: their lists stay in the cache."""
+from ccsweep.kernels.simd import LANES, add_1, add_2, add_4, add_8, float_at, four_dots, keep_positive_indices
+from ccsweep.kernels.table import TWO_SIDED
 
 
 @jit
@@ -49,7 +44,8 @@ def add_rows(indices, values, count, rows, stride, bias, sums, width):
 
 
 @jit
-def _input_sparse(layer, numbers, samples, lists, new, out):
+def input_sparse(layer, numbers, samples, lists, new, out):
+    """A layer whose inputs come as lists; its outputs go on as lists, or to ``out`` without a ReLU."""
     indices, values, counts = lists
     new_indices, new_values, new_counts = new
     rows, stride, units, bias = layer.rows, layer.stride, layer.units, layer.bias
@@ -71,7 +67,7 @@ def _input_sparse(layer, numbers, samples, lists, new, out):
 
 
 @jit
-def _project(layer, samples, lists):
+def project(layer, samples, lists):
     """t = x U, in rows of whole vectors."""
     indices, values, counts = lists
     width = -(-layer.rank // LANES) * LANES
@@ -87,19 +83,21 @@ def _gate(layer, numbers, samples, t, on, counts_on):
     """Lists the units of each sample that the estimator does not call negative."""
     stride = layer.gate_stride
     scores = np.empty(TILE, np.float32)
-    unused = np.empty(stride + LANES, np.float32)
     counts_on[:samples] = 0
     for first in range(0, stride, TILE):
         width = min(TILE, stride - first)
         v, bias = layer.v + 4 * first, layer.gate_bias + 4 * first
         for s in range(samples):
             add_rows(numbers, t[s], layer.rank, v, stride, bias, scores, width)
-            c = append_positive(numbers[first:], scores, width, on[s], unused, counts_on[s])
+            c = counts_on[s]
+            for j in range(0, width, LANES):
+                c += keep_positive_indices(numbers[first:], scores, j, on[s], c)
             counts_on[s] = within(on[s], c, layer.units)
 
 
 @jit
-def _gated(layer, numbers, samples, x, t, lists, new):
+def gated(layer, numbers, samples, x, t, lists, new):
+    """A layer with an estimator, of rows x in whole vectors; t = x U is known already."""
     new_indices, new_values, new_counts = new
     units, stride = layer.units, layer.stride
     on = np.empty((samples, layer.gate_stride + LANES), np.int32)
@@ -135,50 +133,3 @@ def _gated(layer, numbers, samples, x, t, lists, new):
             dots[count : count + LANES] = 0
             index, value = new_indices[s], new_values[s]
             new_counts[s] = append_positive(on[s, first:], dots, count, index, value, new_counts[s])
-
-
-@kernel
-def run(x, projected, numbers, table, together, out):
-    """Run consecutive layers, none of them dense.
-
-    Args:
-        x: float32 (batch, inputs of the first layer), contiguous.
-        projected: float32 (batch, rank in whole vectors), x U for a gated first layer; or (0, 0) to
-            have it computed here, which only pays for few samples or many zeros.
-        numbers: int32, 0, 1, 2, ...
-        table: int64, a ``LAYER`` after the other.
-        together: samples that go through a layer together; their lists should fit the cache.
-        out: float32 (batch, units of the last layer), contiguous; filled.
-
-    Returns:
-        Whether all inputs were finite; rows that were not are not to be used, where layers are gated.
-    """
-    layers = table.view(LAYER)
-    batch, most = x.shape[0], min(x.shape[0], together)
-    wide = max(layers.inputs.max(), layers.units.max()) + TILE + LANES
-    indices = np.empty((2, most, wide), np.int32)
-    values = np.empty((2, most, wide), np.float32)
-    counts = np.empty((2, most), np.int64)
-    finite = True
-    for first in range(0, batch, together):
-        samples = min(together, batch - first)
-        part = x[first : first + samples]
-        rest = out[first : first + samples]
-        finite &= list_inputs(part, numbers, indices[0], values[0], counts[0])
-        for k in range(layers.size):
-            layer = layers[k]
-            lists = indices[k % 2], values[k % 2], counts[k % 2]
-            new = indices[1 - k % 2], values[1 - k % 2], counts[1 - k % 2]
-            if layer.way == INPUT_SPARSE:
-                _input_sparse(layer, numbers, samples, lists, new, rest)
-            else:
-                if k > 0 or layer.inputs % LANES:
-                    part = np.zeros((samples, -(-layer.inputs // LANES) * LANES), np.float32)
-                    spread(samples, layer.inputs, lists, part)
-                known = k == 0 and projected.shape[1] > 0
-                t = projected[first : first + samples] if known else _project(layer, samples, lists)
-                _gated(layer, numbers, samples, part, t, lists, new)
-        if layers[-1].relu:
-            last = layers.size % 2
-            spread(samples, layers[-1].units, (indices[last], values[last], counts[last]), rest)
-    return finite

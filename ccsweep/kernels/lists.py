@@ -7,9 +7,8 @@ from ccsweep.kernels.simd import LANES, keep_nonzero, keep_positive
 
 
 @jit
-def list_inputs(x, numbers, indices, values, counts):
-    """Lists the non-zero inputs of each sample; False if one is NaN or infinite."""
-    inputs = x.shape[1]
+def list_inputs(x, inputs, numbers, indices, values, counts):
+    """Lists the non-zero inputs of each sample, its first so many; False if one is NaN or infinite."""
     whole = inputs - inputs % LANES
     odd = np.uint32(0)
     for s in range(x.shape[0]):

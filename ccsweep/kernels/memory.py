@@ -15,9 +15,14 @@ TILE = 8 * LANES
 BLOCK_BYTES = 4 * 2**20
 
 
+def whole(width: int, size: int) -> int:
+    """``width``, up to the next multiple."""
+    return -(-width // size) * size
+
+
 def vectors(width: int) -> int:
     """So many floats in whole vectors."""
-    return -(-width // LANES) * LANES
+    return whole(width, LANES)
 
 
 def spaced(width: int) -> int:
@@ -29,21 +34,21 @@ def spaced(width: int) -> int:
     return width + LANES if width >= 256 and width % (2 * LANES) == 0 else width
 
 
-def block(length: int, rows: int, cached: int | None = None) -> int:
-    """How many of ``rows`` weights of ``length`` floats fit the cache: a multiple of a tile.
+def block(length: int, rows: int, cached: int | None = None, size: int = 4) -> int:
+    """How many of ``rows`` weights of ``length`` numbers fit the cache: a multiple of a tile.
 
-    ``cached``: its bytes; None for those of the engine.
+    ``cached``: its bytes; None for those of the engine. ``size``: bytes of a number.
     """
-    fitting = (cached or BLOCK_BYTES) // (4 * max(length, 1)) // TILE * TILE
+    fitting = (cached or BLOCK_BYTES) // (size * max(length, 1)) // TILE * TILE
     return min(max(fitting, TILE), -(-rows // TILE) * TILE)
 
 
-def aligned(rows: int, width: int) -> np.ndarray:
-    """float32 (rows, width) that starts at a cache line, not filled."""
-    line = 64
-    raw = np.empty(rows * width * 4 + line, np.uint8)
+def aligned(rows: int, width: int, kind: type[np.number] = np.float32) -> np.ndarray:
+    """An array (rows, width) that starts at a cache line, not filled."""
+    line, size = 64, rows * width * np.dtype(kind).itemsize
+    raw = np.empty(size + line, np.uint8)
     start = -raw.ctypes.data % line
-    return raw[start : start + rows * width * 4].view(np.float32).reshape(rows, width)
+    return raw[start : start + size].view(kind).reshape(rows, width)
 
 
 @intrinsic
@@ -67,3 +72,12 @@ def floats(address, size):
 def ints(address, size):
     """The int32 array at an address; see :func:`floats`."""
     return carray(_pointer(address), (size,), np.int32)
+
+
+@jit
+def zero_bytes(rows, width):
+    """uint8 (rows, width), zeros, that starts at a cache line: loads that cross two take twice as long."""
+    line = 64
+    raw = np.zeros(rows * width + line, np.uint8)
+    start = -raw.ctypes.data % line
+    return raw[start : start + rows * width].reshape(rows, width)

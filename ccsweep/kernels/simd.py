@@ -8,7 +8,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from ccsweep.kernels.compiling import assembly, jit
+from ccsweep.kernels.compiling import emitted, jit
 
 LANES = 16
 """Floats of a vector; rows of weights are padded to a multiple of it."""
@@ -16,9 +16,21 @@ LANES = 16
 F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 FLOATS, INTS, MASK = (ir.VectorType(kind, LANES) for kind in (F32, I32, ir.IntType(1)))
 FMA, COMPRESS = "llvm.fma.v16f32", "llvm.experimental.vector.compress.v16"
+
+
+def call(builder, name, result, *arguments):
+    """What one of LLVM's own functions returns."""
+    kind = ir.FunctionType(result, [a.type for a in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+
+def _emitted(name, result, *kinds):
+    return emitted(lambda builder, *values: call(builder, name, result, *values), result, *kinds)
+
+
 # Without the instruction LLVM calls C's fmaf for each number, and compresses in 100 steps through memory.
-FUSES = "fmaf" not in assembly(FMA, FLOATS, FLOATS, FLOATS, FLOATS)
-COMPRESSES = "vcompressps" in assembly(f"{COMPRESS}f32", FLOATS, FLOATS, MASK, FLOATS)
+FUSES = "fmaf" not in _emitted(FMA, FLOATS, FLOATS, FLOATS, FLOATS)
+COMPRESSES = "vcompressps" in _emitted(f"{COMPRESS}f32", FLOATS, FLOATS, MASK, FLOATS)
 
 
 def element(context, builder, kind, array, start):
@@ -37,8 +49,11 @@ def load(builder, address, kind):
     return value
 
 
-def _store(builder, value, address):
-    builder.store(value, builder.bitcast(address, value.type.as_pointer())).align = 4
+def store(builder, value, address):
+    """Puts it there; returns the instruction."""
+    stored = builder.store(value, builder.bitcast(address, value.type.as_pointer()))
+    stored.align = 4
+    return stored
 
 
 def splat(builder, scalar):
@@ -46,11 +61,6 @@ def splat(builder, scalar):
     undefined = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(INTS, [0] * LANES))
-
-
-def _call(builder, name, result, *arguments):
-    kind = ir.FunctionType(result, [a.type for a in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
 @intrinsic
@@ -88,9 +98,9 @@ def fused_add(vectors: int):
                 row = builder.gep(first, [builder.mul(i, arguments[4])])
                 for k, hold in enumerate(held):
                     w = load(builder, builder.gep(row, [I64(LANES * k)]), FLOATS)
-                    builder.store(_call(builder, FMA, FLOATS, x, w, builder.load(hold)), hold)
+                    builder.store(call(builder, FMA, FLOATS, x, w, builder.load(hold)), hold)
             for k, hold in enumerate(held):
-                _store(builder, builder.load(hold), builder.gep(target, [I64(LANES * k)]))
+                store(builder, builder.load(hold), builder.gep(target, [I64(LANES * k)]))
             return context.get_dummy_value()
 
         return types.void(indices, values, size, size, size, size, sums, size), codegen
@@ -131,10 +141,10 @@ def fused_dots(typing, x, chunks, count, a, b, c, d, sums, at):
             v = load(builder, builder.gep(inputs, [j]), FLOATS)
             for start, hold in zip(starts, held, strict=True):
                 w = load(builder, builder.gep(start, [j]), FLOATS)
-                builder.store(_call(builder, FMA, FLOATS, v, w, builder.load(hold)), hold)
+                builder.store(call(builder, FMA, FLOATS, v, w, builder.load(hold)), hold)
         for k, hold in enumerate(held):
             vector = builder.load(hold)
-            total = _call(builder, "llvm.vector.reduce.fadd.v16f32", F32, ir.Constant(F32, 0.0), vector)
+            total = call(builder, "llvm.vector.reduce.fadd.v16f32", F32, ir.Constant(F32, 0.0), vector)
             total.fastmath.add("reassoc")
             builder.store(
                 total, element(context, builder, kinds[7], arguments[7], builder.add(arguments[8], I64(k)))
@@ -160,8 +170,8 @@ def pack(context, builder, kinds, arguments, mask, pairs):
     """Writes the pairs that a mask leaves to the list that the arguments name; returns how many."""
     for k, vector, name in ((3, pairs[0], "i32"), (4, pairs[1], "f32")):
         undefined = ir.Constant(vector.type, ir.Undefined)
-        packed = _call(builder, COMPRESS + name, vector.type, vector, mask, undefined)
-        _store(builder, packed, element(context, builder, kinds[k], arguments[k], arguments[5]))
+        packed = call(builder, COMPRESS + name, vector.type, vector, mask, undefined)
+        store(builder, packed, element(context, builder, kinds[k], arguments[k], arguments[5]))
     return builder.zext(builder.ctpop(builder.bitcast(mask, ir.IntType(LANES))), I64)
 
 
@@ -183,6 +193,33 @@ def compress(comparison: str):
         return size(from_indices, from_values, size, indices, values, size), codegen
 
     return intrinsic(keep)
+
+
+@intrinsic
+def compress_indices(typing, from_indices, from_values, start, indices, at):
+    """:func:`compress` for ``>``, of the indices alone."""
+
+    def codegen(context, builder, signature, arguments):
+        kinds = signature.args
+        i = load(builder, element(context, builder, kinds[0], arguments[0], arguments[2]), INTS)
+        v = load(builder, element(context, builder, kinds[1], arguments[1], arguments[2]), FLOATS)
+        mask = builder.fcmp_unordered(">", v, ir.Constant(FLOATS, [0.0] * LANES))
+        packed = call(builder, COMPRESS + "i32", INTS, i, mask, ir.Constant(INTS, ir.Undefined))
+        store(builder, packed, element(context, builder, kinds[3], arguments[3], arguments[4]))
+        return builder.zext(builder.ctpop(builder.bitcast(mask, ir.IntType(LANES))), I64)
+
+    size = types.intp
+    return size(from_indices, from_values, size, indices, size), codegen
+
+
+@jit
+def plain_indices(from_indices, from_values, start, indices, at):
+    """The twin of :func:`compress_indices`."""
+    count = 0
+    for j in range(start, start + LANES):
+        indices[at + count] = from_indices[j]
+        count += not from_values[j] <= 0
+    return count
 
 
 def plain_keep(positive: bool):
@@ -230,16 +267,16 @@ def fused_add_and_dot(vectors: int):
                 total = [nothing, nothing]  # two chains of additions, which go side by side
                 for k, hold in enumerate(held):
                     v = load(builder, builder.gep(row, [places[k]]), FLOATS)
-                    builder.store(_call(builder, FMA, FLOATS, x, v, builder.load(hold)), hold)
-                    total[k % 2] = _call(builder, FMA, FLOATS, v, weight[k], total[k % 2])
+                    builder.store(call(builder, FMA, FLOATS, x, v, builder.load(hold)), hold)
+                    total[k % 2] = call(builder, FMA, FLOATS, v, weight[k], total[k % 2])
                 here = builder.gep(dot, [loop.index])
                 start = builder.load(here)
                 whole = builder.fadd(*total)
-                summed = _call(builder, "llvm.vector.reduce.fadd.v16f32", F32, start, whole)
+                summed = call(builder, "llvm.vector.reduce.fadd.v16f32", F32, start, whole)
                 summed.fastmath.add("reassoc")
                 builder.store(summed, here)
             for place, hold in zip(places, held, strict=True):
-                _store(builder, builder.load(hold), builder.gep(target, [place]))
+                store(builder, builder.load(hold), builder.gep(target, [place]))
             return context.get_dummy_value()
 
         return types.void(indices, values, size, size, size, size, sums, size, dots), codegen
@@ -288,7 +325,7 @@ def transpose(typing, source, stride, target, target_stride):
                     builder.shuffle_vector(upper, lower, ir.Constant(INTS, mask)) for mask in masks
                 )
         for k, row in enumerate(rows):
-            _store(builder, row, builder.gep(target, [builder.mul(arguments[3], I64(k))]))
+            store(builder, row, builder.gep(target, [builder.mul(arguments[3], I64(k))]))
         return context.get_dummy_value()
 
     size = types.intp
@@ -299,6 +336,7 @@ add_8, add_4, add_2, add_1 = (fused_add(k) if FUSES else plain_add(k) for k in (
 four_dots = fused_dots if FUSES else plain_dots
 keep_nonzero = compress("!=") if COMPRESSES else plain_keep(positive=False)
 keep_positive = compress(">") if COMPRESSES else plain_keep(positive=True)
+keep_positive_indices = compress_indices if COMPRESSES else plain_indices
 add_and_dot_8, add_and_dot_4, add_and_dot_2, add_and_dot_1 = (
     fused_add_and_dot(k) if FUSES else plain_add_and_dot(k) for k in (8, 4, 2, 1)
 )

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ccsweep.engine.benchmark import Comparison
 from ccsweep.engine.plan import LayerPlan, Plan
-from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, LayerCost, limit, products
+from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, WAYS, LayerCost, limit, products
 from ccsweep.report.canvas import (
     BLACK,
     Curve,
@@ -150,9 +150,9 @@ def _draw_ranks(axes: Axes, plan: Plan) -> None:
 
 
 def _points(layer: LayerPlan) -> list[tuple[str, float, float]]:
-    """Each way that skips work and has some left: its density, and its speed-up over dense, timed alone."""
+    """Each way in float32 that skips work and has some left: its density, its speed-up over dense."""
     took = layer.microseconds
-    shares = {way: products(way, layer.input_density, layer.unit_density) for way in took if way != DENSE}
+    shares = {way: products(way, layer.input_density, layer.unit_density) for way in WAYS[1:] if way in took}
     return [(way, share, took[DENSE] / took[way]) for way, share in shares.items() if share > 0]
 
 

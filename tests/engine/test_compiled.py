@@ -22,9 +22,17 @@ from ccsweep.engine.layout import Dense, Layout
 from ccsweep.errors import UserError
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, WAYS
 from ccsweep.estimator.factors import Factors
+from ccsweep.kernels import skipping
 from ccsweep.kernels.table import LAYER
 from tests.engine.conftest import draw
 
+IN_INT8 = [
+    ("masked int8", "gated int8", "dense int8"),
+    ("two-sided int8", "input-sparse int8", "input-sparse int8"),
+    ("dense int8", TWO_SIDED, DENSE),
+    (DENSE, "input-sparse int8", INPUT_SPARSE),
+    (INPUT_SPARSE, "masked int8", INPUT_SPARSE),
+]
 SIZES = st.sampled_from([1, 2, 15, 16, 17, 33, 130, 300])
 
 
@@ -86,7 +94,7 @@ def test_gates_that_are_always_open_or_shut(way, shift):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("ways", list(itertools.product(WAYS, WAYS, WAYS[:2])))
+@pytest.mark.parametrize("ways", [*itertools.product(WAYS, WAYS, WAYS[:2]), *IN_INT8])
 def test_rows_that_are_not_finite_give_what_dense_gives(ways, threads, bad):
     layers = draw([37, 50, 40, 3], rank=4, seed=1)
     x = inputs(40, 37, 0.5, 1)
@@ -100,13 +108,34 @@ def test_rows_that_are_not_finite_give_what_dense_gives(ways, threads, bad):
     torch.testing.assert_close(found[others], clean[others], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("way", [INPUT_SPARSE, TWO_SIDED])
+@pytest.mark.parametrize("ways", IN_INT8)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_int8_rounds_and_nothing_else(ways, threads):
+    """Positive inputs, gates that are open or shut: half a step for each input and weight, and no more."""
+    layers = draw([37, 50, 40, 3], rank=4, seed=1)
+    always = torch.where(torch.arange(50) % 3 > 0, torch.inf, -torch.inf)
+    layers = [
+        layer._replace(gate=layer.gate and layer.gate._replace(shift=always[: layer.units]))
+        for layer in layers
+    ]
+    x = np.abs(inputs(40, 37, 0.5, 1)) + np.float32(0.1)
+    found = Compiled(Layout(layers), ways, threads)(torch.from_numpy(x)).numpy()
+    expected = reference(layers, tuple(way.removesuffix(" int8").replace("masked", GATED) for way in ways), x)
+    error = np.abs(found - expected)
+    assert error.max() < 0.02 * np.abs(expected).max()
+    assert error.max() > 0
+
+
+@pytest.mark.parametrize("way", [INPUT_SPARSE, TWO_SIDED, "input-sparse int8", "two-sided int8"])
 def test_layers_in_blocks(way, monkeypatch):
-    monkeypatch.setattr("ccsweep.kernels.memory.BLOCK_BYTES", 4096)
     layers = draw([300, 700, 5], rank=8, seed=2)
     x = inputs(70, 300, 0.2, 2)
+    whole = Compiled(Layout(layers), (way, INPUT_SPARSE))(torch.from_numpy(x))
+    monkeypatch.setattr("ccsweep.kernels.memory.BLOCK_BYTES", 4096)
     found = Compiled(Layout(layers), (way, INPUT_SPARSE))(torch.from_numpy(x))
-    assert_same(found, reference(layers, (way, INPUT_SPARSE), x))
+    assert torch.equal(found, whole)
+    if not way.endswith("int8"):
+        assert_same(found, reference(layers, (way, INPUT_SPARSE), x))
 
 
 @pytest.mark.parametrize(
@@ -234,7 +263,7 @@ class Kernel:
 @pytest.fixture
 def kernel(monkeypatch) -> Kernel:
     kernel = Kernel()
-    monkeypatch.setattr("ccsweep.engine.compiled.float32.run", kernel.run)
+    monkeypatch.setattr("ccsweep.engine.compiled.skipping.run", kernel.run)
     return kernel
 
 
@@ -266,7 +295,7 @@ def test_few_inputs_are_projected_by_the_kernel(kernel, way):
     ((_, projected, _, _, together),) = kernel.calls
     assert kernel.threads == {threading.get_ident()}  # handing it to another would cost more
     assert projected.shape == (0, 0)
-    assert together == 64
+    assert together == skipping.SAMPLES
 
 
 def test_threads_share_the_rows(kernel):

@@ -8,8 +8,10 @@ import torch
 
 from ccsweep import engine
 from ccsweep.engine import tune
+from ccsweep.engine.ways import GATES
 from ccsweep.errors import UserError
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, WAYS
+from ccsweep.network import ConditionalMLP
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +58,7 @@ def test_auto_keeps_the_answers(network, inputs):
 def test_a_tie_goes_to_dense(network, inputs, monkeypatch):
     """Whatever is timed, dense is no slower."""
     monkeypatch.setattr(tune, "race", lambda runs, seconds: {name: [100.0] for name in runs})
-    plan = engine.compile(network, inputs, batch_size=16, max_disagreement=1.0).plan
+    plan = engine.compile(network, inputs, batch_size=16, threads=1, max_disagreement=1.0).plan
     assert plan.ways == (DENSE,) * 3
     assert plan.notes == ("no other way was faster than dense by 2 % or more",)
     assert plan.speedup == 1
@@ -66,8 +68,8 @@ def test_gates_that_matter_stay(network, inputs):
     """All units are gated off: without gates it is another network, however fast."""
     network = copy.deepcopy(network)
     network.hidden[0].shift.fill_(-torch.inf)
-    plan = engine.compile(network, inputs, batch_size=16).plan
-    assert plan.ways[0] in (GATED, TWO_SIDED)
+    plan = engine.compile(network, inputs, batch_size=16, threads=1).plan
+    assert plan.ways[0] in GATES
     assert plan.disagreement == 0
     (note,) = plan.notes
     assert re.fullmatch(r"leaving out all gates changes \d+\.\d\d% of predictions: dense was not tried", note)
@@ -83,15 +85,15 @@ def test_memory_is_reported(network, inputs):
 
 def test_memory_of_wide_layers_stays_below_the_promise():
     from ccsweep.config.schema import RanksConfig
-    from ccsweep.network import ConditionalMLP
 
     network = ConditionalMLP([784, 1000, 600, 10], RanksConfig([50, 35]))
     network.initialise(weight_std=0.05, bias=0.0)
     network.refresh()
     inputs = torch.rand(20, 784)
-    for asked in ("dense", "exact", "gated"):
+    int8 = [["gated int8"] * 2, ["masked int8"] * 2, ["dense int8"] * 2, ["input-sparse int8"] * 2]
+    for asked in ("dense", "exact", "gated", *([*ways, "dense int8"] for ways in int8)):
         plan = engine.compile(network, inputs, engine=asked).plan
-        assert plan.bytes < 2.2 * plan.dense_bytes
+        assert plan.bytes < (2.2 if isinstance(asked, str) else 1.6) * plan.dense_bytes
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_memory_of_wide_layers_stays_below_the_promise():
         ({"engine": [DENSE]}, "engine gives 1 ways: expected one for each of 3 layers"),
         (
             {"engine": [DENSE, DENSE, GATED]},
-            "engine has gated for layer 3: expected one of dense, input-sparse",
+            "engine has gated for layer 3: expected one of dense, input-sparse, dense int8, input-sparse int8",
         ),
         ({"batch_size": 0}, "batch_size=0, threads=1: expected 1 or more"),
         (
@@ -146,10 +148,11 @@ class Clock:
         for run in runs.values():
             run()
         if isinstance(next(iter(runs)), str):
-            return {way: [self.alone[layers % len(self.alone)][way]] * 3 for way in runs}
+            return {way: [self.alone[layers % len(self.alone)].get(way, SLOW)] * 3 for way in runs}
         return {ways: [1.0, self.whole.get(ways, 500.0), 1e9] for ways in runs}
 
 
+SLOW = 1000.0
 FIRST = {DENSE: 10.0, INPUT_SPARSE: 30.0, GATED: 20.0, TWO_SIDED: 25.0}
 SECOND = {DENSE: 40.0, INPUT_SPARSE: 30.0, GATED: 60.0, TWO_SIDED: 50.0}
 LAST = {DENSE: 5.0, INPUT_SPARSE: 6.0}
@@ -158,6 +161,7 @@ ALL_DENSE = (DENSE,) * 3
 WHOLE_PLANS = {
     (DENSE, INPUT_SPARSE, DENSE),  # the fastest of each
     (GATED, INPUT_SPARSE, INPUT_SPARSE),  # in one compiled call
+    (GATED, TWO_SIDED, INPUT_SPARSE),  # the same with all gates
     (INPUT_SPARSE,) * 3,
     (GATED, TWO_SIDED, DENSE),  # all gates
     ALL_DENSE,
@@ -171,7 +175,7 @@ def clock(monkeypatch):
 
 def test_whole_plans_are_put_together_from_layers(network, inputs, clock):
     timed = clock({})
-    plan = engine.compile(network, inputs, 100, 1, max_disagreement=1.0, seconds=0.5).plan
+    plan = engine.compile(network, inputs, 100, 1, max_disagreement=1.0, seconds=0.5, int8=False).plan
     ways, gated = set(WAYS), {DENSE, INPUT_SPARSE}
     assert timed.races == [(ways, 0.5), (ways, 0.5), (gated, 0.5), (WHOLE_PLANS, 1.0)]
     assert [layer.microseconds for layer in plan.layers] == [FIRST, SECOND, LAST]
@@ -180,7 +184,7 @@ def test_whole_plans_are_put_together_from_layers(network, inputs, clock):
 def test_the_fastest_whole_plan_wins_by_its_median(network, inputs, clock):
     best = (GATED, INPUT_SPARSE, INPUT_SPARSE)
     clock({best: 97.9, ALL_DENSE: 100.0, (INPUT_SPARSE,) * 3: 98.0})
-    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=1.0)
+    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=1.0, int8=False)
     plan = compiled.plan
     assert (plan.ways, plan.microseconds, plan.dense_microseconds) == (best, 97.9, 100.0)
     assert (plan.batch_size, plan.threads, plan.engine, plan.notes) == (100, 1, "auto", ())
@@ -204,9 +208,10 @@ def test_plans_that_change_answers_are_not_even_timed(network, inputs, clock):
     network = copy.deepcopy(network)
     network.hidden[0].shift.fill_(-torch.inf)
     timed = clock({ALL_DENSE: 1.0})
-    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=0.0)
+    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=0.0, int8=False)
     plans, _ = timed.races[-1]
-    assert plans == {(GATED, TWO_SIDED, DENSE), (GATED, INPUT_SPARSE, INPUT_SPARSE), ALL_DENSE}
+    kept = {(GATED, TWO_SIDED, DENSE), (GATED, TWO_SIDED, INPUT_SPARSE), (GATED, INPUT_SPARSE, INPUT_SPARSE)}
+    assert plans == kept | {ALL_DENSE}
     assert compiled.ways[0] == GATED
     torch.testing.assert_close(compiled(inputs).argmax(1), network(inputs).argmax(1))
     without = tune.chain(tune.layers_of(network), inputs.numpy(), gated=False)[-1].argmax(1)
@@ -215,7 +220,7 @@ def test_plans_that_change_answers_are_not_even_timed(network, inputs, clock):
         f"leaving out all gates changes {share:.2%} of predictions: dense was not tried",
     )
     # As many as it changes may change.
-    assert engine.compile(network, inputs, 100, 1, max_disagreement=share).ways == ALL_DENSE
+    assert engine.compile(network, inputs, 100, 1, max_disagreement=share, int8=False).ways == ALL_DENSE
 
 
 def test_what_is_forced_is_timed_beside_dense(network, inputs, clock):
@@ -236,13 +241,83 @@ def test_what_is_forced_is_timed_beside_dense(network, inputs, clock):
 
 def test_threads_are_torchs_where_none_are_given(network, inputs, clock):
     clock({})
-    assert engine.compile(network, inputs, 100).threads == torch.get_num_threads()
+    assert engine.compile(network, inputs, 100).plan.threads == torch.get_num_threads()
     other = torch.get_num_threads() + 1
-    assert engine.compile(network, inputs, 100, other).threads == other
+    assert engine.compile(network, inputs, 100, other).plan.threads == other
     assert engine.compile(network, inputs).plan.batch_size == 1
 
 
-@pytest.mark.parametrize(("batch", "together", "threads"), [(1, 1, 1), (5, 5, 2), (64, 64, 2), (100, 64, 2)])
+@pytest.mark.parametrize(("one", "three", "used"), [(50.0, 49.9, 3), (50.0, 50.0, 1), (40.0, 50.0, 1)])
+def test_threads_that_gain_nothing_are_not_used(network, inputs, monkeypatch, one, three, used):
+    def race(runs, seconds):
+        took = {1: one, 3: three} if set(runs) == {1, 3} else dict.fromkeys(runs, 60.0)
+        return {name: [took[name]] for name in runs}
+
+    monkeypatch.setattr(tune, "race", race)
+    compiled = engine.compile(network, inputs, 16, threads=3, engine="exact")
+    assert (compiled.threads, compiled.plan.threads) == (used, 3)
+    assert compiled.plan.microseconds == (one if used == 1 else 60.0)
+    notes = ("one thread is as fast as 3 here, and is used",) if used == 1 else ()
+    assert compiled.plan.notes == notes
+
+
+SPARSE_8, DENSE_8, GATED_8, TWO_SIDED_8, MASKED_8 = (
+    way + " int8" for way in (INPUT_SPARSE, DENSE, GATED, TWO_SIDED, "masked")
+)
+
+
+def test_int8_is_tried_for_each_layer_and_for_all(network, inputs, monkeypatch):
+    alone = [
+        {DENSE: 9.0, INPUT_SPARSE: 8.0, GATED: 7.0, TWO_SIDED: 6.0}
+        | {SPARSE_8: 4.0, DENSE_8: 3.0, GATED_8: 2.0, TWO_SIDED_8: 2.5, MASKED_8: 1.0}
+    ] * 2 + [{DENSE: 3.0, INPUT_SPARSE: 1.0, SPARSE_8: 2.0, DENSE_8: 4.0}]
+    best = (GATED_8, SPARSE_8, SPARSE_8)
+    timed = Clock(monkeypatch, alone, {best: 3.0, ALL_DENSE: 100.0})
+    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=1.0)
+    plans, _ = timed.races[-1]
+    assert plans == {
+        *(ALL_DENSE, (INPUT_SPARSE,) * 3, (TWO_SIDED, TWO_SIDED, INPUT_SPARSE)),
+        *((TWO_SIDED, INPUT_SPARSE, INPUT_SPARSE), (MASKED_8, MASKED_8, INPUT_SPARSE)),
+        *((DENSE_8, DENSE_8, INPUT_SPARSE), (MASKED_8, DENSE_8, INPUT_SPARSE)),
+        *((GATED_8, DENSE_8, INPUT_SPARSE), (GATED_8, INPUT_SPARSE, INPUT_SPARSE)),
+        *((first, way, way) for first in (MASKED_8, GATED_8) for way in (SPARSE_8, DENSE_8)),
+        (MASKED_8, INPUT_SPARSE, INPUT_SPARSE),
+    }
+    assert compiled.ways == best
+    assert compiled.plan.ways == best
+    out = compiled(inputs)
+    assert (out.argmax(1) != network(inputs).argmax(1)).double().mean() == compiled.plan.disagreement
+    assert not torch.equal(out, network(inputs))
+
+
+def test_a_layer_that_int8_is_too_coarse_for_stays_in_float32(inputs, monkeypatch):
+    """The answers hang on the second layer: differences too small for bytes beside one large input."""
+    torch.manual_seed(0)
+    network = ConditionalMLP([40, 24, 16, 5]).eval()
+    with torch.no_grad():
+        network.hidden[1].weight[:, 0] = 0
+        network.hidden[0].bias[0] = 3e4  # makes a step of the second layer's inputs 100 or more
+    alone = [{DENSE: 9.0, INPUT_SPARSE: 8.0, SPARSE_8: 4.0, DENSE_8: 5.0}] * 3
+    Clock(monkeypatch, alone, {(SPARSE_8, INPUT_SPARSE, SPARSE_8): 3.0, ALL_DENSE: 100.0})
+    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=0.05)
+    assert compiled.ways == (SPARSE_8, INPUT_SPARSE, SPARSE_8)
+    assert compiled.plan.disagreement <= 0.05
+    every = engine.compile(network, inputs, 100, 1, engine=[SPARSE_8] * 3)
+    assert every.plan.disagreement > 0.1
+
+
+def test_layers_whose_sums_might_not_fit_are_not_in_int8(monkeypatch, network, inputs):
+    monkeypatch.setattr(tune, "MOST", 24)
+    tuner = tune.Tuner(tune.Layout(tune.layers_of(network)), inputs, 1, 1)
+    possible = [set(tuner._time_layer(k)) for k in range(3)]
+    assert possible == [
+        set(WAYS),
+        {*WAYS, SPARSE_8, DENSE_8, *GATES},
+        {DENSE, INPUT_SPARSE, SPARSE_8, DENSE_8},
+    ]
+
+
+@pytest.mark.parametrize(("batch", "together", "threads"), [(1, 1, 1), (5, 5, 2), (64, 64, 2), (100, 100, 2)])
 def test_a_layer_alone_is_timed_on_64_samples_or_more(network, inputs, batch, together, threads, monkeypatch):
     made, ran = [], []
     times = 64 // batch or 1
@@ -259,7 +334,7 @@ def test_a_layer_alone_is_timed_on_64_samples_or_more(network, inputs, batch, to
     monkeypatch.setattr(tune, "Skipping", Stage)
     monkeypatch.setattr(tune, "run_dense", lambda layers, x: ran.append((len(layers), len(x))))
     Clock(monkeypatch, [FIRST, SECOND, LAST], {})
-    tuner = tune.Tuner(tune.Layout(tune.layers_of(network)), inputs, batch, threads=2)
+    tuner = tune.Tuner(tune.Layout(tune.layers_of(network)), inputs, batch, threads=2, int8=False)
     found = tuner._time_layer(0)
     assert found == {way: took if way == DENSE else took / times for way, took in FIRST.items()}
     assert made == [(0, [way], threads, together) for way in (INPUT_SPARSE, GATED, TWO_SIDED)]
@@ -301,12 +376,12 @@ def test_the_answers_to_keep_may_be_those_without_gates(network, inputs):
 
 
 def test_so_many_calibration_inputs_are_enough():
-    inputs = torch.ones(3000, 4)
-    assert len(tune.calibration(inputs, 4)) == 2048
+    inputs = torch.ones(9000, 4)
+    assert len(tune.calibration(inputs, 4)) == 8192
     assert tune.calibration(inputs[:9].double(), 4).dtype == torch.float32
-    inputs[2048:] = torch.nan  # not among those
+    inputs[8192:] = torch.nan  # not among those
     tune.calibration(inputs, 4)
-    inputs[2047, 3] = torch.inf
+    inputs[8191, 3] = torch.inf
     with pytest.raises(
         UserError, match=r"^calibration_inputs hold NaN or infinity: expected real inputs of the network$"
     ):

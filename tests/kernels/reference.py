@@ -30,3 +30,11 @@ def hashes(key: int, level: int, batch: int, units: int) -> np.ndarray:
 def kept(key: int, level: int, batch: int, units: int, dropped: float) -> np.ndarray:
     """Which units dropout keeps: bool (batch, units)."""
     return hashes(key, level, batch, units) < (1 - dropped) * 2**32
+
+
+def quantised(x: np.ndarray, offset: int) -> tuple[np.ndarray, np.float32]:
+    """A sample's bytes around the offset, 0 or 128, and what a step of them is worth."""
+    levels, largest = np.float32(127 if offset else 255), np.abs(x).max(initial=np.float32(0))
+    if largest <= np.float32(1e-30):
+        return np.full(x.shape, offset, np.int64), np.float32(0)
+    return np.rint(x * (levels / largest)).astype(np.int64) + offset, largest / levels

@@ -120,7 +120,7 @@ def test_a_full_disk_ends_nothing(place, monkeypatch, caplog):
 def test_a_new_process_compiles_nothing():
     program = (
         "import logging; logging.basicConfig(format='%(message)s', level=logging.INFO)\n"
-        "from ccsweep.kernels.float32 import run; from ccsweep.engine.compiled import warm_up\n"
+        "from ccsweep.kernels.skipping import run; from ccsweep.engine.compiled import warm_up\n"
         "warm_up(); print(run.stats.cache_hits.total(), run.stats.cache_misses.total())"
     )
     for _ in range(2):

@@ -1,11 +1,6 @@
-"""The float32 kernels against NumPy, on this CPU and on what numba compiles for others."""
+"""The float32 kernels against NumPy."""
 
-import os
-import platform
-import subprocess
-import sys
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccsweep.kernels import float32, simd
+from ccsweep.kernels import skipping
+from ccsweep.kernels.memory import TILE
 from ccsweep.kernels.simd import LANES
 from ccsweep.kernels.table import GATED, INPUT_SPARSE, LAYER, TWO_SIDED
 
@@ -78,12 +74,12 @@ def table(layers: list[Layer], block: int) -> tuple[np.ndarray, list[np.ndarray]
 
 
 def run(layers: list[Layer], x: np.ndarray, project: bool = False, **options: Any) -> tuple[np.ndarray, bool]:
-    rows, held = table(layers, options.get("block", float32.TILE))
+    rows, held = table(layers, options.get("block", TILE))
     projected = np.zeros((0, 0), np.float32)
     if project and layers[0].way != INPUT_SPARSE:
         projected = x @ held[2]
     out = np.full((len(x), layers[-1].weight.shape[1]), 99, np.float32)
-    finite = float32.run(x, projected, NUMBERS, rows, options.get("together", float32.SAMPLES), out)
+    finite = skipping.run(x, projected, NUMBERS, rows, options.get("together", skipping.SAMPLES), out)
     return out, finite
 
 
@@ -100,8 +96,8 @@ def inputs(batch: int, features: int, density: float, seed: int) -> np.ndarray:
     last_relu=st.booleans(),
     batch=st.sampled_from([0, 1, 2, 65]),
     density=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
-    block=st.sampled_from([float32.TILE, 3 * float32.TILE]),
-    together=st.sampled_from([1, 3, float32.SAMPLES]),
+    block=st.sampled_from([TILE, 3 * TILE]),
+    together=st.sampled_from([1, 3, skipping.SAMPLES]),
     project=st.booleans(),
     seed=st.integers(0, 9999),
     data=st.data(),
@@ -158,29 +154,3 @@ def test_gates_that_are_always_open_or_shut(way, shift):
     x = inputs(20, 50, 0.5, 0)
     expected = layers[0]._replace(way=INPUT_SPARSE)(x) if shift > 0 else np.zeros((20, 40))
     np.testing.assert_array_equal(run(layers, x)[0], expected)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="these are x86-64 CPUs")
-@pytest.mark.parametrize(
-    ("cpu", "fuses", "compresses"),
-    [("skylake-avx512", True, True), ("haswell", True, False), ("generic", False, False)],
-)
-def test_other_cpus(cpu, fuses, compresses):
-    """The tests above, compiled for another CPU, with the instructions that it has."""
-    if (fuses and not simd.FUSES) or (compresses and not simd.COMPRESSES):
-        pytest.skip("this CPU could not run it")
-    program = (
-        "import sys, pytest; from ccsweep.kernels import simd\n"
-        f"assert (simd.FUSES, simd.COMPRESSES) == ({fuses}, {compresses})\n"
-        "sys.exit(pytest.main(['-q', '-n', '0', '-k', 'not other_cpus', sys.argv[1]]))"
-    )
-    environment = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", program, __file__],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr

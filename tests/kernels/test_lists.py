@@ -23,7 +23,7 @@ def test_the_inputs_that_are_not_zero(inputs, density):
         x = generator.standard_normal((samples, inputs)).astype(np.float32)
         x[generator.random(x.shape) >= density] = 0
         index, value, counts = empty(samples, inputs)
-        assert lists.list_inputs(x, NUMBERS, index, value, counts)
+        assert lists.list_inputs(x, x.shape[1], NUMBERS, index, value, counts)
         for s in range(samples):
             listed = np.flatnonzero(x[s])
             assert index[s, : counts[s]].tolist() == listed.tolist()
@@ -40,9 +40,9 @@ def test_inputs_that_are_not_finite_are_noticed_and_listed(bad, place):
     x = np.zeros((3, 19), np.float32)
     x[:, 7] = np.finfo(np.float32).max  # the largest that is
     index, value, counts = empty(3, 19)
-    assert lists.list_inputs(x, NUMBERS, index, value, counts)
+    assert lists.list_inputs(x, x.shape[1], NUMBERS, index, value, counts)
     x[1, place] = bad
-    assert not lists.list_inputs(x, NUMBERS, index, value, counts)
+    assert not lists.list_inputs(x, x.shape[1], NUMBERS, index, value, counts)
     assert counts.tolist() == [1, 2, 1]
     assert sorted(index[1, :2]) == sorted([7, place])
 
@@ -86,7 +86,7 @@ def test_lists_are_turned_round(density, shares):
         np.float32
     )
     made = empty(6, 50)
-    lists.list_inputs(x, NUMBERS, *made)
+    lists.list_inputs(x, x.shape[1], NUMBERS, *made)
     first, last, before = 1, 5, 0
     for share in range(shares):
         starts = np.full(51, -1, np.int64)
@@ -109,7 +109,7 @@ def test_shares_are_of_equal_work_and_whole_vectors():
     x = np.zeros((20, 400), np.float32)
     x[:, :100] = 1  # where each index takes 20 samples and the step
     made = empty(20, 400)
-    lists.list_inputs(x, NUMBERS, *made)
+    lists.list_inputs(x, x.shape[1], NUMBERS, *made)
     room = np.zeros(401, np.int64), np.zeros(8000, np.int32), np.zeros(8000, np.float32)
     for shares in (2, 3):
         parts = [turn(made, 0, 20, *room, share, shares) for share in range(shares)]

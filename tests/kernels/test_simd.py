@@ -105,6 +105,17 @@ def test_a_list_goes_on(instruction, kept):
         assert (value[5 + LANES :] == -1).all()
 
 
+@pytest.mark.parametrize("instruction", [simd.compress_indices, simd.plain_indices])
+def test_a_list_of_indices_goes_on(instruction):
+    values = np.tile(np.array([1, -1, 0, np.nan, -0.0, np.inf, -np.inf, 2], np.float32), 4)
+    numbers, index = np.arange(100, 132, dtype=np.int32), np.full(40, -1, np.int32)
+    kept = [116 + k for k in range(16) if not values[16 + k] <= 0]
+    assert called(instruction)(numbers, values, 16, index, 5) == len(kept)
+    assert index[:5].tolist() == [-1] * 5
+    assert index[5 : 5 + len(kept)].tolist() == kept
+    assert (index[5 + LANES :] == -1).all()
+
+
 def test_a_float_at_an_address():
     values = whole(8)
     at = called(simd.float_at)
