@@ -55,7 +55,7 @@ def check_values(config: Config) -> None:
         UserError: one line naming the key, what was found and what was expected.
     """
     data = config.data
-    check_data(data.name, data.stand_in, data.extra, data.samples)
+    check_data(data.name, data.stand_in, data.extra, data.samples, data.own)
     _check_ranges(data, "data")
     _check_architecture(config)
     _check_ranks(config)
@@ -154,26 +154,30 @@ def _check_architecture(config: Config) -> None:
 
 
 def _check_ranks(config: Config) -> None:
-    ranks, sizes = config.ranks, config.layer_sizes
+    ranks, hidden = config.ranks, config.architecture.hidden
+    sizes = hidden if config.data.features is None else config.layer_sizes  # own data are not read yet
     for name in ("energy", "budget"):
         share = getattr(ranks, name)
         given = ranks.layers is not None and share is not None
-        _require(not given, f"ranks.{name}", share, f"null when ranks.layers is a list; use ranks={name}")
+        _require(
+            not given, f"ranks.{name}", share, f"null when ranks.layers is a list; add ranks.{name}=null"
+        )
     _check_ranges(ranks, "ranks")
     both = ranks.energy is not None and ranks.budget is not None
     _require(not both, "ranks.energy", ranks.energy, "null when ranks.budget is given")
     if ranks.layers is None:
         return
-    hidden = len(config.architecture.hidden)
     whole = all(isinstance(rank, int) for rank in ranks.layers)  # OmegaConf lets nested lists pass
     _require(whole, "ranks.layers", ranks.layers, "whole numbers, as in [40,30,20]")
     _require(
-        len(ranks.layers) == hidden,
+        len(ranks.layers) == len(hidden),
         "ranks.layers",
         ranks.layers,
-        f"{hidden} ranks, one per hidden layer of {'-'.join(map(str, sizes))}; found {len(ranks.layers)}",
+        f"{len(hidden)} ranks, one per hidden layer of {'-'.join(map(str, sizes))}; "
+        f"found {len(ranks.layers)}",
     )
-    for i, (rank, inputs, units) in enumerate(zip(ranks.layers, sizes, sizes[1:], strict=False)):
+    widths = [config.data.features or hidden[0], *hidden]
+    for i, (rank, inputs, units) in enumerate(zip(ranks.layers, widths, widths[1:], strict=False)):
         limit = min(inputs, units)
         _require(
             1 <= rank <= limit,

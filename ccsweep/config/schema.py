@@ -42,13 +42,24 @@ class DataConfig:
     """Which images, from where, how many are held out."""
 
     name: str
-    features: Annotated[int, Gt(0), "a positive number of inputs"]
-    classes: Annotated[int, Ge(2), "at least 2 classes"]
+    features: Annotated[int | None, Gt(0), "a positive number of inputs"]
+    classes: Annotated[int | None, Ge(2), "at least 2 classes"]
     dir: Annotated[str | None, Role.MACHINE, Role.RESUME, Role.RUN]
     verify: Annotated[bool, Role.MACHINE, Role.RUN]
     stand_in: str | None
     extra: bool
     samples: int | None
+    file: Annotated[str | None, Role.RESUME, Role.RUN]
+    label: str | None
+    group: str | None
+    split: str | None
+    scale: Annotated[str | None, OneOf(("standard", "max", "none"))]
+    loader: str | None
+
+    @property
+    def own(self) -> dict[str, str | None]:
+        """What only one's own data have."""
+        return {key: getattr(self, key) for key in ("file", "label", "group", "split", "scale", "loader")}
 
 
 @dataclass
@@ -177,8 +188,11 @@ class Config:
 
     @property
     def layer_sizes(self) -> list[int]:
-        """Input, hidden and output sizes, e.g. ``[784, 1000, 600, 400, 10]``."""
-        return [self.data.features, *self.architecture.hidden, self.data.classes]
+        """Input, hidden and output sizes, e.g. ``[784, 1000, 600, 400, 10]``; known once data are read."""
+        features, classes = self.data.features, self.data.classes
+        assert features is not None
+        assert classes is not None
+        return [features, *self.architecture.hidden, classes]
 
     @property
     def rank_notation(self) -> str:

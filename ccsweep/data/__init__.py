@@ -5,6 +5,7 @@
 """
 
 import logging
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ SOURCES = {
     "svhn": "ccsweep.data.svhn:load",
     "digits": "ccsweep.data.digits:load",
     "housenumbers": "ccsweep.data.housenumbers:load",
+    "arrays": "ccsweep.data.own.arrays:load",
 }
 
 # The embedded set that may take the place of one that cannot be had, and its loader in that
@@ -41,6 +43,7 @@ def load(
     stand_in: str | None = None,
     extra: bool = False,
     samples: int | None = None,
+    **own: str | None,
 ) -> "Dataset":
     """A data set, downloaded, read, preprocessed and split.
 
@@ -53,19 +56,20 @@ def load(
         extra: Whether to train on SVHN's extra images too.
         samples: At most this many training images; None means all. Validation and test images
             are not affected, except that housenumbers draws proportionally fewer of them.
+        own: Of one's own data, ``name`` being arrays: file, label, group, split, scale, loader.
 
     Raises:
         UserError: An argument is wrong, or a file is wrong, unreadable or missing.
     """
-    check(name, stand_in, extra, samples)
+    check(name, stand_in, extra, samples, own)
     from ccsweep.data import cache
     from ccsweep.data.dataset import Request
     from ccsweep.data.files import NotAvailableError
 
     folder = cache.folder() / "data" if directory is None else Path(directory).expanduser()
-    request = Request(folder, verify=verify, extra=extra, samples=samples)
+    request = Request(folder, verify=verify, extra=extra, samples=samples, **own)
     try:
-        return _loader(SOURCES[name])(request).labelled(samples)
+        return _loader(SOURCES[name])(request).checked().labelled(samples)
     except NotAvailableError as error:
         if stand_in is None:
             if name not in STAND_INS:
@@ -75,7 +79,9 @@ def load(
         return _loader(STAND_INS[name][1])(request).standing_in_for(name).labelled(samples)
 
 
-def check(name: str, stand_in: str | None, extra: bool, samples: int | None) -> None:
+def check(
+    name: str, stand_in: str | None, extra: bool, samples: int | None, own: Mapping[str, str | None]
+) -> None:
     """Check what may be asked of ``load``, without reading anything.
 
     Raises:
@@ -90,6 +96,14 @@ def check(name: str, stand_in: str | None, extra: bool, samples: int | None) -> 
             raise UserError(f"data.stand_in={stand_in} cannot stand in for {name}: {way_out}")
     if extra and name != "svhn":
         raise UserError(f"data.extra=true is for svhn, {name} has no extra images: leave it out")
+    for key, value in own.items():
+        if name != "arrays" and value is not None:
+            raise UserError(f"data.{key}={value}: is for one's own data; add data=arrays")
+    if name == "arrays" and own.get("file") is None and own.get("loader") is None:
+        raise UserError(
+            "data.file=null: expected one's own data, as in data=arrays data.file=mine.npz; "
+            "or data.loader=module:function"
+        )
     if samples is not None and samples < 1:
         raise UserError(f"data.samples={samples} leaves nothing to train on: use 1 or more")
 

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ccsweep.errors import UserError
+
 
 class Split(NamedTuple):
     """Images and their labels.
@@ -26,7 +28,7 @@ class Split(NamedTuple):
     @classmethod
     def from_numpy(cls, images: np.ndarray, labels: np.ndarray) -> "Split":
         """From arrays (n, ...) and (n,); shares their memory where the types allow it."""
-        flat = np.ascontiguousarray(images, dtype=np.float32).reshape(len(images), -1)
+        flat = np.ascontiguousarray(images, dtype=np.float32).reshape(len(images), prod(images.shape[1:]))
         return cls(torch.from_numpy(flat), torch.from_numpy(labels.astype(np.int64)))
 
     def to(self, device: torch.device | str) -> "Split":
@@ -38,13 +40,28 @@ class Split(NamedTuple):
         return Split(self.images[:count], self.labels[:count])
 
 
+class Scaling(NamedTuple):
+    """What was done to the inputs: ``(x - shift) / scale``, both float32 (features,)."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def of(self, split: Split) -> Split:
+        """The split with its images scaled."""
+        return Split((split.images - self.shift) / self.scale, split.labels)
+
+    def undone(self, images: Tensor) -> Tensor:
+        """Images (n, features) as they were before."""
+        return images * self.scale + self.shift
+
+
 # Tensors have no single truth value, so data sets are compared by digest and not by ==.
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set, ready for training.
 
     Attributes:
-        name: The data set actually used: mnist, svhn, digits or housenumbers.
+        name: The data set actually used: mnist, svhn, digits, housenumbers, or of one's own.
         label: What reports call it, e.g. "mnist", "SVHN sample (8,000 training digits)" or
             "housenumbers (stand-in for svhn)".
         shape: Of one image, e.g. (28, 28).
@@ -55,6 +72,8 @@ class Dataset:
         digest: 16 hexadecimal digits that name the content: same digest, same splits.
         notes: What every report must say of this data set besides its label.
         stand_in_for: The data set that was asked for and could not be had, or None.
+        class_names: What the labels stand for; empty: themselves.
+        scaling: What was done to the inputs of one's own data, for who has new ones.
     """
 
     name: str
@@ -67,6 +86,8 @@ class Dataset:
     digest: str
     notes: tuple[str, ...] = ()
     stand_in_for: str | None = None
+    class_names: tuple[str, ...] = ()
+    scaling: Scaling | None = None
 
     @property
     def features(self) -> int:
@@ -81,6 +102,32 @@ class Dataset:
             validation=self.validation.to(device),
             test=self.test.to(device),
         )
+
+    def checked(self) -> "Dataset":
+        """The same data, if every split has something in it that a network can learn from or be tried on.
+
+        Raises:
+            UserError: a split is empty, or of another shape than the others, or has labels that are no class.
+        """
+        parts = {part: getattr(self, part) for part in ("train", "validation", "test")}
+        counts = ", ".join(f"{len(split.labels):,} {part}" for part, split in parts.items())
+        for part, (images, labels) in parts.items():
+            if not len(labels):
+                raise UserError(
+                    f"{self.label}: no {part} images are left ({counts}); expected some in each: "
+                    "give more data"
+                )
+            if images.shape != (len(labels), self.features):
+                raise UserError(
+                    f"{self.label}: {part} images are {tuple(images.shape)} for {len(labels):,} labels; "
+                    f"expected ({len(labels)}, {self.features})"
+                )
+            if int(labels.min()) < 0 or int(labels.max()) >= self.classes:
+                raise UserError(
+                    f"{self.label}: {part} labels go from {int(labels.min())} to {int(labels.max())}; "
+                    f"expected 0 to {self.classes - 1}"
+                )
+        return self
 
     def labelled(self, samples: int | None) -> "Dataset":
         """The same data, its label saying so if only ``samples`` training images were asked for."""
@@ -108,12 +155,24 @@ class Request:
         extra: Whether to train on SVHN's extra images too.
         samples: At most this many training images; None means all. Validation and test images
             are not affected, except that drawn data sets draw proportionally fewer of them.
+        file: One's own data, and where in it labels, groups and splits are.
+        label: See conf/data/arrays.yaml, as for the others.
+        group: What stays together.
+        split: Which part a row is of.
+        scale: ``standard``, ``max`` or ``none``.
+        loader: A function that has the data instead.
     """
 
     directory: Path
     verify: bool = True
     extra: bool = False
     samples: int | None = None
+    file: str | None = None
+    label: str | None = None
+    group: str | None = None
+    split: str | None = None
+    scale: str | None = "standard"
+    loader: str | None = None
 
 
 Loader = Callable[[Request], Dataset]

@@ -113,8 +113,8 @@ def read_mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
         images, labels = content["X"], content["y"].ravel()
         if images.shape != (32, 32, 3, len(labels)) or images.dtype != np.uint8:
             raise ValueError(f"X is {images.dtype} {images.shape}, y has {len(labels)} labels")
-        if len(labels) == 0 or labels.min() < 1 or labels.max() > 10:
-            raise ValueError("expected labels from 1 to 10")
+        if len(labels) == 0 or not np.isin(labels, np.arange(1, 11)).all():  # NaN and 1.5 are not
+            raise ValueError("expected labels that are whole numbers from 1 to 10")
     except Exception as error:  # scipy raises a dozen kinds, one per way of being damaged
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(

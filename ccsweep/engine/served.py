@@ -38,8 +38,21 @@ def faithful(plan: Plan) -> list[str]:
     return [fastest(layer) for layer in plan.layers]
 
 
-def save(path: Path, network: ConditionalMLP, ways: Mapping[int, Ways]) -> None:
-    """Write a network and its ways, by the batch size that they are fast at."""
+def save(
+    path: Path,
+    network: ConditionalMLP,
+    ways: Mapping[int, Ways],
+    scaling: tuple[Tensor, Tensor] | None = None,
+) -> None:
+    """Write a network and its ways, by the batch size that they are fast at.
+
+    Args:
+        path: of the file.
+        network: as it was trained.
+        ways: of its layers, by batch size.
+        scaling: what to take from the inputs and what to divide them by, (in_features,) each, before the
+            network sees them; None: nothing.
+    """
     layers = [
         {
             "weight": torch.from_numpy(weight),
@@ -49,7 +62,14 @@ def save(path: Path, network: ConditionalMLP, ways: Mapping[int, Ways]) -> None:
         }
         for weight, bias, relu, gate in layers_of(network)
     ]
-    torch.save({"layers": layers, "ways": {size: list(each) for size, each in ways.items()}}, path)
+    torch.save(
+        {
+            "layers": layers,
+            "ways": {size: list(each) for size, each in ways.items()},
+            "scaling": scaling and tuple(scaling),
+        },
+        path,
+    )
 
 
 class Served:
@@ -58,18 +78,25 @@ class Served:
     Args:
         layers: of the network.
         ways: of these layers, by batch size.
+        scaling: as :func:`save` has it.
     """
 
-    def __init__(self, layers: Sequence[Layer], ways: Mapping[int, Ways]) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], ways: Mapping[int, Ways], scaling: tuple[Tensor, Tensor] | None = None
+    ) -> None:
+        self._scaling = scaling
         warm_up()
         layout = Layout(layers)
         # One thread each: a server answers several requests at a time.
         self._compiled = {size: Compiled(layout, each) for size, each in ways.items()}
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> np.ndarray:
-        """Logits (batch, classes) of inputs (batch, in_features), an array or a data frame."""
+        """Logits (batch, classes) of inputs (batch, in_features), array or data frame, not scaled yet."""
         # A copy: what a data frame gives may not be writable, which torch wants.
         x = torch.from_numpy(np.array(model_input, np.float32))
+        if self._scaling is not None:
+            shift, scale = self._scaling
+            x = (x - shift) / scale
         return self._at(len(x))(x).numpy()
 
     def _at(self, batch: int) -> Compiled:
@@ -80,7 +107,7 @@ class Served:
 def load(path: str | Path) -> Served:
     """Read what ``save`` wrote; nothing in it is ever executed."""
     saved = torch.load(path, weights_only=True)
-    return Served([_layer(**layer) for layer in saved["layers"]], saved["ways"])
+    return Served([_layer(**layer) for layer in saved["layers"]], saved["ways"], saved.get("scaling"))
 
 
 _load_pyfunc = load  # the name that MLflow calls

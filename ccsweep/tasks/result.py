@@ -118,10 +118,11 @@ def measure(run: Run, job: Job, dataset: Dataset, with_model: bool = True) -> di
 def log_network(run: Run, job: Job, dataset: Dataset, compared: Sequence[Comparison]) -> None:
     """Log the network as a model that runs on the engine as planned, and register it where asked for."""
     ways = {each.plan.batch_size: served.faithful(each.plan) for each in measured(compared)}
-    example = dataset.validation.images[:EXAMPLES].numpy()
+    images = dataset.validation.images[:EXAMPLES]
+    example = (images if dataset.scaling is None else dataset.scaling.undone(images)).numpy()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.pt"
-        served.save(file, job.module.network, ways)
+        served.save(file, job.module.network, ways, dataset.scaling)
         model = run.log_model(
             "network",
             loader=served.__name__,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from ccsweep.config.schema import Config, DataConfig
+from ccsweep.config.check import check_values
+from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
 from ccsweep.files import sole, write_text
 from ccsweep.interrupt import finishing
@@ -31,7 +32,7 @@ def prepared(config: Config) -> Iterator["Dataset"]:
     try:
         with ThreadPoolExecutor(1) as pool:
             store = pool.submit(prepare, resolve_uri(config.tracking.uri))
-            dataset = _load(config.data)
+            dataset = _load(config)
             import ccsweep.training.fit  # noqa: F401
 
             store.result()
@@ -122,9 +123,11 @@ def network_name(config: Config, dataset: "Dataset") -> str:
     return " ".join([name, config.rank_notation, *estimator, f"s{config.training.seed}"])
 
 
-def _load(settings: DataConfig) -> "Dataset":
+def _load(config: Config) -> "Dataset":
+    """The data that a config names; how wide they are is written into it where it does not know."""
     from ccsweep import data
 
+    settings = config.data
     dataset = data.load(
         settings.name,
         directory=settings.dir,
@@ -132,7 +135,11 @@ def _load(settings: DataConfig) -> "Dataset":
         stand_in=settings.stand_in,
         extra=settings.extra,
         samples=settings.samples,
+        **settings.own,
     )
+    if settings.features is None or settings.classes is None:
+        settings.features, settings.classes = dataset.features, dataset.classes
+        check_values(config)  # whether the ranks fit
     if (dataset.features, dataset.classes) != (settings.features, settings.classes):
         raise UserError(
             f"data.features={settings.features} data.classes={settings.classes}: {dataset.label} "
@@ -157,11 +164,13 @@ def _describe(run: Run, config: Config, folder: TrialFolder, dataset: "Dataset")
     files = [folder.settings, folder.overrides]
     for file in (*files, *provenance.write(folder.path, threads=torch.get_num_threads())):
         run.log_artifact(file)
+    own = config.data
     splits = {name: len(getattr(dataset, name).labels) for name in ("train", "validation", "test")}
     run.log_dataset(
         dataset.name,
         digest=dataset.digest,
-        source=config.data.dir or "embedded, or in the user's cache",
+        source=own.file or own.loader or own.dir or "embedded, or in the user's cache",
         context="train, validation and test",
-        profile={"images": splits, "features": dataset.features, "notes": list(dataset.notes)},
+        profile={"images": splits, "features": dataset.features, "notes": list(dataset.notes)}
+        | ({"classes": list(dataset.class_names)} if dataset.class_names else {}),
     )

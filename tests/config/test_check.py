@@ -87,8 +87,14 @@ def test_notation() -> None:
             "ranks.layers=[[1,2],3]",
             "ranks.layers=[[1, 2], 3]: expected whole numbers, as in [40,30,20]",
         ),
-        ("ranks.energy=0.5", "ranks.energy=0.5: expected null when ranks.layers is a list; use ranks=energy"),
-        ("ranks.budget=0.1", "ranks.budget=0.1: expected null when ranks.layers is a list; use ranks=budget"),
+        (
+            "ranks.energy=0.5",
+            "ranks.energy=0.5: expected null when ranks.layers is a list; add ranks.energy=null",
+        ),
+        (
+            "ranks.budget=0.1",
+            "ranks.budget=0.1: expected null when ranks.layers is a list; add ranks.budget=null",
+        ),
         (
             "estimator.energy_loss=0",
             "estimator.energy_loss=0.0: expected a share above 0 and below 1, or null",
@@ -224,7 +230,7 @@ def test_the_ends_of_ranges(key: str, good: list[str], bad: list[str], expected:
         (["ranks=energy", "ranks.energy=0"], "ranks.energy=0.0: expected a share above 0 and at most 1"),
         (["ranks=budget", "ranks.budget=1.1"], "ranks.budget=1.1: expected a share above 0 and at most 1"),
         (["ranks=energy", "ranks.energy=1"], None),
-        (["ranks.energy=2"], "ranks.energy=2.0: expected null when ranks.layers is a list; use ranks=energy"),
+        (["ranks.energy=2"], "ranks.energy=2.0: expected null when ranks.layers is a list; add ranks.energy=null"),
         (["ranks.layers=[64,128]"], None),
         (["ranks.layers=[64,129]"], "ranks.layers[1]=129: expected 1 to 128, the smaller side of the 256x128 layer"),
         (["ranks=control", "estimator.refresh=warm"], None),

@@ -21,7 +21,7 @@ from tests.config.complaint import complaint
         ("+ranks=control", "ranks: has a value already; write ranks=... without the plus"),
         (
             "data=minst",
-            "data=minst: no such option; expected one of digits, housenumbers, mnist, svhn; did you mean 'mnist'?",
+            "data=minst: no such option; expected one of arrays, digits, housenumbers, mnist, svhn; did you mean 'mnist'?",
         ),
         (
             "ranks=16-12,control",

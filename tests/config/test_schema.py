@@ -62,6 +62,7 @@ def test_what_a_result_does_not_depend_on() -> None:
 def test_what_may_change_on_top_of_a_trained_run() -> None:
     assert with_role(Role.RESUME) == (
         "data.dir",
+        "data.file",
         "training.epochs",
         "training.step",
         "training.max_minutes",

@@ -34,7 +34,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     [
         (
             {"name": "cifar"},
-            "data.name=cifar is unknown: use one of mnist, svhn, digits, housenumbers",
+            "data.name=cifar is unknown: use one of mnist, svhn, digits, housenumbers, arrays",
         ),
         (
             {"name": "svhn", "stand_in": "digits"},

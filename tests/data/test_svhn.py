@@ -72,7 +72,13 @@ def test_cut_off_file(write_svhn, keep):
     [
         (np.zeros((32, 32, 3, 2)), [[1], [2]], "X is float64 (32, 32, 3, 2), y has 2 labels"),
         (np.zeros((32, 32, 3, 2), "u1"), [[1]], "X is uint8 (32, 32, 3, 2), y has 1 labels"),
-        (np.zeros((32, 32, 3, 2), "u1"), [[0], [1]], "expected labels from 1 to 10"),
+        (np.zeros((32, 32, 3, 2), "u1"), [[0], [1]], "expected labels that are whole numbers from 1 to 10"),
+        (np.zeros((32, 32, 3, 2), "u1"), [[1.5], [1]], "expected labels that are whole numbers from 1 to 10"),
+        (
+            np.zeros((32, 32, 3, 2), "u1"),
+            [[np.nan], [1]],
+            "expected labels that are whole numbers from 1 to 10",
+        ),
     ],
 )
 def test_matlab_file_of_something_else(tmp_path, images, labels, reason):

@@ -1,0 +1,1 @@
+"""One's own data: files of many forms, and what becomes of them."""
