@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ccsweep.engine.accelerate import accelerate
+    from ccsweep.engine.accelerate import accelerate, load
 
-__all__ = ["accelerate"]
+__all__ = ["accelerate", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "accelerate":
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ccsweep.engine.accelerate import accelerate  # torch and numba stay off the path of --help
+    from ccsweep.engine import accelerate  # torch and numba stay off the path of --help
 
-    return accelerate
+    return getattr(accelerate, name)

@@ -1,12 +1,14 @@
 """A model that only predicts, called like the original: what it cannot do it refuses in one line."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as tree
 
+from ccsweep.engine.accelerate import saved
 from ccsweep.engine.accelerate.chain import Chain
 from ccsweep.engine.accelerate.copying import seal
 from ccsweep.engine.accelerate.report import Report
@@ -59,6 +61,16 @@ class Accelerated(nn.Module):
             arguments, options = tree.tree_map_only(Tensor, _wide, (arguments, options))
             with torch.autocast("cpu", enabled=False):
                 return self.model(*arguments, **options)
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a file of tensors and plain data, which ``ccsweep.load`` opens on any machine.
+
+        Attributes and methods of the user's class do not come along, for they are code.
+
+        Raises:
+            UserError: its forward is not made of torch's own operations and modules.
+        """
+        saved.write(self.model, self.report, path)
 
     @property
     def plans(self) -> list[Plan]:
@@ -113,6 +125,17 @@ class Accelerated(nn.Module):
 
     def _refuse(self, what: str) -> NoReturn:
         raise UserError(f"an accelerated model {what}")
+
+
+def load(path: str | Path) -> Accelerated:
+    """Open what :meth:`Accelerated.save` wrote, on any machine.
+
+    Plans are made anew where the CPU is another one. Nothing in the file is executed but torch's operators.
+
+    Raises:
+        UserError: it is no such file.
+    """
+    return Accelerated(*saved.read(path))
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class Chain(nn.Module):
             inputs: (samples, in_features), what the chain gets, to choose plans by.
             threads: of the plans.
         """
-        self.layout, self._inputs, self._threads = Layout(self.layers), inputs[: CLASSES[-1]], threads
+        self.layout, self.inputs, self.threads = Layout(self.layers), inputs[: CLASSES[-1]], threads
         self.run = self.fast
 
     def at(self, batch_size: int) -> Compiled:
@@ -93,10 +93,10 @@ class Chain(nn.Module):
     def _compile(self, size: int) -> Compiled:
         log.info("choosing a plan for batches of up to %d", size)
         # Bytes were not verified.
-        tuner = Tuner(self.layout, self._inputs, size, self._threads, gated=False, int8=False)
+        tuner = Tuner(self.layout, self.inputs, size, self.threads, gated=False, int8=False)
 
         def planned(engine: str | Sequence[str]) -> tuple[Plan, Compiled]:
-            tuner.workers = self._threads
+            tuner.workers = self.threads
             ways, plan = tuner.plan(engine, max_disagreement=1.0)
             compiled = Compiled(self.layout, ways, tuner.workers)
             compiled.plan = plan(compiled)

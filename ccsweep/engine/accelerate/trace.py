@@ -5,10 +5,12 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as tree
 
 from ccsweep.engine.accelerate.copying import brief, hooked
+from ccsweep.errors import UserError
 
 
 class Form:
@@ -24,13 +26,11 @@ class Form:
         self, forward: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]
     ) -> None:
         known = inspect.signature(forward).parameters.values()
-        self._signature = inspect.Signature(
-            [one.replace(annotation=inspect.Parameter.empty) for one in known]
-        )
+        self.signature = inspect.Signature([one.replace(annotation=inspect.Parameter.empty) for one in known])
         self.one = len(arguments) == 1 and not options and isinstance(arguments[0], Tensor)
         """Whether it is one tensor and nothing else."""
-        leaves, self._spec = tree.tree_flatten(self._bound(arguments, options))
-        self._constants = [None if isinstance(leaf, Tensor) else (leaf,) for leaf in leaves]
+        leaves, self.spec = tree.tree_flatten(self._bound(arguments, options))
+        self.constants = [None if isinstance(leaf, Tensor) else (leaf,) for leaf in leaves]
 
     def tensors(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> list[Tensor] | None:
         """The tensors of a call of this form, in order; None where it has another."""
@@ -40,22 +40,49 @@ class Form:
             leaves, spec = tree.tree_flatten(self._bound(arguments, options))
         except TypeError:  # no such argument: the module itself says so
             return None
-        if spec != self._spec or not all(map(_same, leaves, self._constants)):
+        if spec != self.spec or not all(map(_same, leaves, self.constants)):
             return None
         return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
     def call(self, tensors: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments and options of a call of this form with these tensors."""
         left = iter(tensors)
-        leaves = [next(left) if constant is None else constant[0] for constant in self._constants]
-        arguments, options = tree.tree_unflatten(leaves, self._spec)
+        leaves = [next(left) if constant is None else constant[0] for constant in self.constants]
+        arguments, options = tree.tree_unflatten(leaves, self.spec)
         return tuple(arguments), options
 
     def __len__(self) -> int:
-        return sum(constant is None for constant in self._constants)
+        return sum(constant is None for constant in self.constants)
+
+    def as_plain(self) -> dict[str, Any]:
+        """It in plain data."""
+        parameters = [
+            [one.name, one.kind.name, *([] if one.default is one.empty else [plain(one.default)])]
+            for one in self.signature.parameters.values()
+        ]
+        constants = [None if constant is None else [plain(constant[0])] for constant in self.constants]
+        spec = tree.treespec_dumps(self.spec)
+        return {"parameters": parameters, "one": self.one, "spec": spec, "constants": constants}
+
+    @classmethod
+    def from_plain(cls, content: dict[str, Any]) -> "Form":
+        """What ``as_plain`` gave."""
+        form = cls.__new__(cls)
+        parameters = [
+            inspect.Parameter(
+                name,
+                inspect._ParameterKind[kind],
+                default=unplain(default[0], {}) if default else inspect.Parameter.empty,
+            )
+            for name, kind, *default in content["parameters"]
+        ]
+        form.signature, form.one = inspect.Signature(parameters), content["one"]
+        form.spec = tree.treespec_loads(content["spec"])
+        form.constants = [None if one is None else (unplain(one[0], {}),) for one in content["constants"]]
+        return form
 
     def _bound(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        bound = self._signature.bind(*arguments, **options)
+        bound = self.signature.bind(*arguments, **options)
         return list(bound.args), dict(sorted(bound.kwargs.items()))
 
 
@@ -152,3 +179,52 @@ def trace(root: Root, opaque: set[int]) -> tuple[fx.GraphModule | None, dict[str
     for name in set(vars(root)) - before:
         vars(root).pop(name, None)
     return made, tracer.reasons
+
+
+def refuse(reason: str) -> Any:
+    """Say why a model is not written down.
+
+    Raises:
+        UserError: always.
+    """
+    raise UserError(
+        f"the model cannot be saved without its own code ({reason}): use torch.save, which keeps it pickled"
+    )
+
+
+def plain(value: Any) -> list[Any]:
+    """An argument of an operation in tagged lists, which no code is needed to read.
+
+    Raises:
+        UserError: it is of a type that is not plain.
+    """
+    if isinstance(value, fx.Node):
+        return ["node", value.name]
+    if isinstance(value, slice):
+        return ["slice", *map(plain, (value.start, value.stop, value.step))]
+    if type(value) in (list, tuple, fx.immutable_collections.immutable_list):
+        return ["tuple" if isinstance(value, tuple) else "list", *map(plain, value)]
+    if isinstance(value, dict):
+        return ["dict", *([key, plain(one)] for key, one in value.items())]
+    if value is Ellipsis:
+        return ["ellipsis"]
+    if value is None or isinstance(
+        value, bool | int | float | str | torch.dtype | torch.device | torch.memory_format
+    ):
+        return ["value", value]
+    return refuse(f"it holds {type(value).__name__}")
+
+
+def unplain(value: list[Any], known: dict[str, fx.Node]) -> Any:
+    """What :func:`plain` was given; nodes by name."""
+    kind, *rest = value
+    if kind == "node":
+        return known[rest[0]]
+    if kind == "slice":
+        return slice(*(unplain(one, known) for one in rest))
+    if kind in ("list", "tuple"):
+        made = [unplain(one, known) for one in rest]
+        return made if kind == "list" else tuple(made)
+    if kind == "dict":
+        return {key: unplain(one, known) for key, one in rest}
+    return ... if kind == "ellipsis" else rest[0]
