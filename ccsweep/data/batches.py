@@ -46,7 +46,7 @@ class ArrayBatches:
         # The order is drawn on the host to be the same everywhere and goes over once an epoch.
         order = _order(len(labels), self.seed, self.epoch).to(labels.device)
         for chosen in order.split(self.batch_size):
-            yield images.index_select(0, chosen), labels.index_select(0, chosen)
+            yield _rows(images, chosen), _rows(labels, chosen)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order of the next iteration; Lightning calls it before each epoch."""
@@ -56,6 +56,13 @@ class ArrayBatches:
     def sampler(self) -> "ArrayBatches":
         """Itself: Lightning looks for ``dataloader.sampler.set_epoch``."""
         return self
+
+
+def _rows(x: Tensor, chosen: Tensor) -> Tensor:
+    """Those rows; on a CPU without torch's threads, which would spin on for as long as a step takes."""
+    if x.device.type != "cpu":
+        return x.index_select(0, chosen)
+    return torch.from_numpy(x.numpy()[chosen.numpy()])
 
 
 def _order(count: int, seed: int, epoch: int) -> Tensor:

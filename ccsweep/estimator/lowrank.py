@@ -54,6 +54,11 @@ class LowRank:
             layer, (self._randomised if method == "randomised" else self._leading)(layer, rank)
         )
 
+    def prepare(self, layer: LayerData, method: str) -> None:
+        """Compute once what ``factors`` of any rank begin with, where many are to come."""
+        if method != "randomised":
+            self.spectrum(layer)
+
     def spectrum(self, layer: LayerData) -> Spectrum:
         """The full decomposition, computed once for each layer."""
         if self.name not in layer.spectra:

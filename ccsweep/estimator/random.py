@@ -19,6 +19,9 @@ class Random(LowRank):
         """Factors of one rank; ``method`` and ``previous`` make no difference."""
         return self.project(layer, random_directions(layer, rank))
 
+    def prepare(self, layer: LayerData, method: str) -> None:
+        """Nothing is."""
+
     def operations(self, inputs: int, units: int, rank: int, method: str) -> float:
         """A QR of the directions and one product."""
         return 4.0 * units * rank**2 + 2.0 * inputs * units * rank

@@ -79,31 +79,11 @@ def spread(samples, inputs, lists, x):
             x[s, indices[s, p]] = values[s, p]
 
 
-STEP = 8
-"""What each index costs beside its samples, in units of what one of them does: sharing goes by both."""
-
-
 @jit
-def _border(starts, share, shares):
-    """The first index of a share, which a vector begins with; they cost about the same."""
-    features = starts.size - 1
-    wanted = (starts[features] + STEP * features) * share // shares
-    low, high = 0, features
-    while low < high:
-        middle = (low + high) // 2
-        if starts[middle] + STEP * middle < wanted:
-            low = middle + 1
-        else:
-            high = middle
-    return low if share == shares else low - low % LANES
-
-
-@jit
-def turn(lists, first, last, starts, samples, values, share=0, shares=1):
+def turn(lists, first, last, starts, samples, values, low, high):
     """Turns the lists of some samples round: for each index those that have it, ascending, and their values.
 
-    Index i has ``samples[starts[i] : starts[i + 1]]``. Filled in for a share of the indices alone: ``low``
-    to ``high``, which it returns.
+    Index i has ``samples[starts[i] : starts[i + 1]]``; filled in for indices from ``low`` to ``high`` alone.
     """
     listed, listed_values, counts = lists
     starts[:] = 0
@@ -112,7 +92,6 @@ def turn(lists, first, last, starts, samples, values, share=0, shares=1):
             starts[listed[s, p] + 1] += 1
     for i in range(starts.size - 1):
         starts[i + 1] += starts[i]
-    low, high = _border(starts, share, shares), _border(starts, share + 1, shares)
     place = starts.copy()
     for s in range(first, last):
         for p in range(counts[s]):
@@ -120,4 +99,3 @@ def turn(lists, first, last, starts, samples, values, share=0, shares=1):
             if low <= i < high:
                 samples[place[i]], values[place[i]] = s, listed_values[s, p]
                 place[i] += 1
-    return low, high

@@ -52,9 +52,11 @@ def aligned(rows: int, width: int, kind: type[np.number] = np.float32) -> np.nda
 
 
 @intrinsic
-def _pointer(typing, address):
+def pointer(typing, address):
+    """The pointer to an address."""
+
     def codegen(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        return builder.inttoptr(arguments[0], ir.IntType(8).aspointer())
 
     return types.voidptr(types.intp), codegen
 
@@ -65,13 +67,13 @@ def floats(address, size):
 
     Numba counts who holds a slice, in one place that all threads write to: this nobody counts.
     """
-    return carray(_pointer(address), (size,), np.float32)
+    return carray(pointer(address), (size,), np.float32)
 
 
 @jit
 def ints(address, size):
     """The int32 array at an address; see :func:`floats`."""
-    return carray(_pointer(address), (size,), np.int32)
+    return carray(pointer(address), (size,), np.int32)
 
 
 @jit

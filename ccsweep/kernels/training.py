@@ -4,8 +4,9 @@ A level is what lies between two layers: level 0 the inputs, level k the activat
 as lists of (index, value) pairs, ascending, one for each sample, dropout done and 1/keep multiplied in:
 ``lists`` is (indices int32, values float32, counts int64), the first two (batch, width + room for a vector).
 
-Every kernel does the samples from ``first`` to ``last``; what it does for one depends on no other.
-``dropout`` is (key of the step, level, limit, 1/keep), see ``kernels.dropout``.
+What is said to do the samples from ``first`` to ``last``, or the columns from ``low`` to ``high``, touches no
+others: threads share the work that way, each with columns of its own, so that no core waits for weights that
+another one wrote. ``dropout`` is (key of the step, level, limit, 1/keep), see ``kernels.dropout``.
 
 Where an address is taken of an array made here, its ``ctypes`` is kept, or numba would free it at once.
 """
@@ -51,7 +52,7 @@ def take(x, numbers, dropout, lists, losses, first, last):
 
 
 @jit
-def _close(new, penalty, losses, delta, first, last):
+def close(new, penalty, losses, delta, first, last):
     """Ends a level: adds the L1 norm of what it keeps to the losses, and empties its gradient."""
     counts, at = new[2], addresses(new)
     delta[first:last] = 0
@@ -59,7 +60,20 @@ def _close(new, penalty, losses, delta, first, last):
         losses[s] += penalty * listed(at, s)[1][: counts[s]].sum()
 
 
-@kernel
+@jit
+def merge(staged, new, first, last):
+    """Joins the lists that shares of the columns made, (shares, batch, width), into the level's."""
+    indices, values, counts = staged
+    for s in range(first, last):
+        c = 0
+        for share in range(len(counts)):
+            for p in range(counts[share, s]):
+                new[0][s, c], new[1][s, c] = indices[share, s, p], values[share, s, p]
+                c += 1
+        new[2][s] = c
+
+
+@jit
 def spread(lists, x, first, last):
     """Writes a level out as rows of x, float32 (batch, width in whole vectors), zeros and all."""
     indices, values, counts = lists
@@ -96,22 +110,17 @@ def _gate_off(lists, gate, bias, new, first, last):
 
 
 @kernel
-def forward(
-    lists, numbers, rows, bias, units, block, gate, dropout, new, penalty, losses, delta, first, last
-):
+def forward(lists, numbers, rows, bias, units, block, gate, dropout, new, low, high, first, last):
     """A layer by input: each active one adds its row of weights; its gate is asked about what is positive.
 
     Args:
-        rows: the weights, float32 (inputs, units in whole vectors).
+        rows: the columns' weights, float32 (inputs, high - low).
         bias: float32 (units in whole vectors,).
         units: how many there really are.
-        block: units that all samples go through together, so that their weights stay in the cache.
+        block: columns that all samples go through together, so that their weights stay in the cache.
         gate: U (inputs, rank in whole vectors), V^T (units, rank in whole vectors), and the shift (units in
             whole vectors,); three empty ones where there is none.
-        new: the level that the layer makes.
-        penalty: on the sum of its activations.
-        losses: float64 (batch,), which the penalty is added to.
-        delta: of the new level, (batch, units in whole vectors): set to 0.
+        new: lists of what the columns make.
     """
     counts, new_counts = lists[2], new[2]
     key, level, limit, scale = dropout
@@ -119,9 +128,9 @@ def forward(
     sums = np.empty(block, np.float32)
     before, after = addresses(lists), addresses(new)
     new_counts[first:last] = 0
-    for f in range(0, stride, block):
-        width, named = min(block, stride - f), numbers[f:]
-        weights, biases = rows.ctypes.data + 4 * f, bias.ctypes.data + 4 * f
+    for f in range(0, high - low, block):
+        width, named = min(block, high - low - f), numbers[low + f :]
+        weights, biases = rows.ctypes.data + 4 * f, bias.ctypes.data + 4 * (low + f)
         for s in range(first, last):
             index, value = listed(before, s)
             add_rows(index, value, counts[s], weights, stride, biases, sums, width)
@@ -131,7 +140,6 @@ def forward(
             new_counts[s] = within(index, c, units)
     if gate[2].size:
         _gate_off(lists, gate, bias, new, first, last)
-    _close(new, penalty, losses, delta, first, last)
 
 
 @jit
@@ -148,7 +156,7 @@ def _project(lists, u, first, last):
 
 
 @jit
-def _candidates(lists, numbers, bias, gate, dropout, units, new, first, last):
+def _candidates(lists, numbers, bias, gate, dropout, units, new, low, high, first, last):
     """Lists the units of each sample that neither the estimator nor dropout leaves out, with their scores."""
     u, v, shift = gate
     new_counts, after = new[2], addresses(new)
@@ -158,8 +166,8 @@ def _candidates(lists, numbers, bias, gate, dropout, units, new, first, last):
     projected, wide = t.ctypes, t.shape[1]
     scores, shifted = np.empty(TILE, np.float32), (bias + shift).ctypes
     new_counts[first:last] = 0
-    for f in range(0, stride, TILE):
-        width, named = min(TILE, stride - f), numbers[f:]
+    for f in range(low, high, TILE):
+        width, named = min(TILE, high - f), numbers[f:]
         part, biases = v.ctypes.data + 4 * f, shifted.data + 4 * f
         for s in range(first, last):
             row = floats(projected.data + 4 * wide * (s - first), wide)
@@ -171,32 +179,31 @@ def _candidates(lists, numbers, bias, gate, dropout, units, new, first, last):
 
 
 @kernel
-def forward_by_unit(
-    lists, numbers, x, rows, bias, gate, dropout, new, room, penalty, losses, delta, first, last
-):
+def forward_by_unit(lists, numbers, x, rows, bias, gate, dropout, new, starts, room, low, high, first, last):
     """A layer with a gate, by unit: only those that its estimator and dropout leave on are computed.
 
     Each is a dot product with its row of weights, which serves all its samples while it is in the cache.
 
     Args:
-        x: float32 (batch, inputs in whole vectors): the level as rows, filled here.
+        x: float32 (batch, inputs in whole vectors): the level as rows.
         rows: the weights, float32 (units, inputs in whole vectors).
         gate: U (inputs, rank in whole vectors), V (rank, units in whole vectors), and the shift (units in
             whole vectors,).
-        room: samples int32 and values float32, (batch * units,) or more; overwritten.
-        bias, new, penalty, losses, delta: as in :func:`forward`.
+        starts: int64 (units + 1,) or more; overwritten.
+        room: samples int32 and values float32, (batch * units,) or more; of the columns' part overwritten.
+        bias, new: as in :func:`forward`.
     """
     new_indices, new_values, new_counts = new
     units, stride = rows.shape
-    spread(lists, x, first, last)
-    _candidates(lists, numbers, bias, gate, dropout, units, new, first, last)
-    starts = np.empty(units + 1, np.int64)
-    samples, unused = room[0][first * units :], room[1][first * units :]
-    turn(new, first, last, starts, samples, unused)
+    _candidates(lists, numbers, bias, gate, dropout, units, new, low, high, first, last)
+    high, place = min(high, units), (last - first) * low
+    samples, unused = room[0][place:], room[1][place:]
+    starts = starts[: units + 1]
+    turn(new, first, last, starts, samples, unused, low, high)
     new_counts[first:last] = 0
     chunks = np.arange(0, stride, LANES).astype(np.int32)
     start, weights, dots = x.ctypes.data, rows.ctypes.data, np.empty(4, np.float32)
-    for j in range(units):
+    for j in range(low, high):
         end, row = starts[j + 1], floats(weights + 4 * stride * j, stride)
         for p in range(starts[j], end, 4):
             # At the end of the list one sample fills up the four: its row is in the cache already.
@@ -211,7 +218,6 @@ def forward_by_unit(
                 s, z = samples[p + q], dots[q] + bias[j]
                 new_indices[s, new_counts[s]], new_values[s, new_counts[s]] = j, z * dropout[3]
                 new_counts[s] += not z <= 0
-    _close(new, penalty, losses, delta, first, last)
 
 
 @kernel

@@ -25,20 +25,21 @@ from ccsweep.kernels.simd import (
 
 
 @jit
-def _add_and_dot(indices, values, count, rows, stride, weights, sums, dots, width):
-    """``sums[:width] = values @ rows[indices]``, ``dots += rows[indices] @ weights``; addresses."""
+def _add_and_dot(indices, values, count, rows, stride, weights, sums, dot, width):
+    """Of one tile ``sums[:width] = values @ rows[indices]`` and ``dot = rows[indices] @ weights``."""
     k = 0
-    while k + 128 <= width:
-        add_and_dot_8(indices, values, count, rows + 4 * k, stride, weights + 4 * k, sums, k, dots)
-        k += 128
+    dot[:count] = 0
+    if width == TILE:
+        add_and_dot_8(indices, values, count, rows, stride, weights, sums, 0, dot)
+        return
     if k + 64 <= width:
-        add_and_dot_4(indices, values, count, rows + 4 * k, stride, weights + 4 * k, sums, k, dots)
+        add_and_dot_4(indices, values, count, rows, stride, weights, sums, 0, dot)
         k += 64
     if k + 32 <= width:
-        add_and_dot_2(indices, values, count, rows + 4 * k, stride, weights + 4 * k, sums, k, dots)
+        add_and_dot_2(indices, values, count, rows + 4 * k, stride, weights + 4 * k, sums, k, dot)
         k += 32
     if k < width:
-        add_and_dot_1(indices, values, count, rows + 4 * k, stride, weights + 4 * k, sums, k, dots)
+        add_and_dot_1(indices, values, count, rows + 4 * k, stride, weights + 4 * k, sums, k, dot)
 
 
 @jit
@@ -53,11 +54,9 @@ def _descend(weights, momenta, gradient, squares, width, descent):
 
 
 @jit
-def _descend_biases(delta, batch, biases, descent, share, shares):
-    """A share of the biases takes its step."""
+def _descend_biases(delta, batch, biases, descent, low, high):
+    """The columns' biases take their step."""
     bias, momenta = biases
-    vectors = bias.size // LANES
-    low, high = vectors * share // shares * LANES, vectors * (share + 1) // shares * LANES
     start, stride = delta.ctypes.data + 4 * low, delta.shape[1]
     gradient, squares = np.zeros(high - low, np.float32), np.zeros(high - low, np.float32)
     for s in range(batch):
@@ -69,55 +68,93 @@ def _descend_biases(delta, batch, biases, descent, share, shares):
     _descend(weights, momenta, gradient, squares, high - low, (rate, momentum, np.float32(0)))
 
 
+@jit
+def _limit(rows, squares, max_norm):
+    """Scales columns of weights that are longer than ``max_norm``, by ``squares``, up to rounding.
+
+    That is seldom: the weights of a unit may lie apart.
+    """
+    for j in range(squares.size):
+        if not squares[j] < 0.999 * max_norm * max_norm:
+            square = 0.0
+            for i in range(len(rows)):
+                square += np.float64(rows[i, j]) ** 2
+            norm = np.sqrt(square)
+            if not norm <= max_norm:
+                for i in range(len(rows)):
+                    rows[i, j] *= np.float32(max_norm / norm)
+
+
 @kernel
-def by_input(
-    lists, delta, batch, weights, biases, squares, descent, below, penalty, scale, block, room, share, shares
-):
-    """A layer without a gate: the gradients of its inputs, and its step.
+def by_input(delta, batch, weights, biases, turned, descent, max_norm, dots, block, edges, first, last):
+    """A layer by input: the step of its tiles from ``first`` to ``last``.
+
+    And what they add to the gradients of its inputs.
 
     Args:
-        lists: the level that comes in.
         delta: of the level that goes out.
-        weights: float32 (inputs, units in whole vectors), and their momenta.
-        biases: float32 (units in whole vectors,), and theirs.
-        squares: float32 (shares, units in whole vectors or more): filled with the sums of the squares of the
-            stepped weights, over the share's inputs.
-        below: delta of the level that comes in, filled where that is active; (0, 0) where it is not wanted.
+        batch: samples.
+        weights: of the tiles, float32 (inputs, columns), and their momenta.
+        biases: float32 (width,), and theirs.
+        turned: starts, samples and values of the level that comes in, see ``lists.turn``.
+        max_norm: no unit's incoming weights are longer than this afterwards.
+        dots: float32 (tiles of the layer * pairs that are listed,) or more; filled for these tiles; empty
+            where the gradient of the inputs is not wanted.
+        block: columns that all inputs go through together, so that their deltas stay in the cache.
+        edges: of the layer's tiles, see ``sharing.tiles``.
+    """
+    (inputs, stride), (starts, samples, values) = weights[0].shape, turned
+    pairs, wanted, low = starts[inputs], dots.size > 0, edges[first]
+    gradient, nothing = np.empty(stride, np.float32), np.zeros(stride, np.float32).ctypes
+    squares, summed = np.zeros(stride, np.float32), gradient.ctypes
+    rows, momenta, totals = weights[0].ctypes.data, weights[1].ctypes.data, squares.ctypes
+    at_samples, at_values, at_dots = samples.ctypes.data, values.ctypes.data, dots.ctypes.data
+    deltas, wide = delta.ctypes.data, delta.shape[1]
+    begin = first
+    while begin < last:
+        end = begin + 1
+        while end < last and edges[end + 1] - edges[begin] <= block:
+            end += 1
+        for i in range(inputs):
+            a, n = starts[i], starts[i + 1] - starts[i]
+            listed, value = ints(at_samples + 4 * a, n), floats(at_values + 4 * a, n)
+            for t in range(begin, end):
+                f, g = edges[t], edges[t + 1]
+                row, sums = rows + 4 * (i * stride + f - low), floats(summed.data + 4 * (f - low), g - f)
+                if wanted:
+                    dot = floats(at_dots + 4 * (t * pairs + a), n)
+                    _add_and_dot(listed, value, n, deltas + 4 * f, wide, row, sums, dot, g - f)
+                else:
+                    add_rows(listed, value, n, deltas + 4 * f, wide, nothing.data, sums, g - f)
+            f, columns = edges[begin] - low, edges[end] - edges[begin]
+            sums, part = floats(summed.data + 4 * f, columns), floats(totals.data + 4 * f, columns)
+            place = 4 * (i * stride + f)
+            _descend(rows + place, momenta + place, sums, part, columns, descent)
+        begin = end
+    if max_norm < np.inf:
+        _limit(weights[0], squares, max_norm)
+    _descend_biases(delta, batch, biases, descent, low, low + stride)
+
+
+@kernel
+def pass_down(turned, dots, count, below, penalty, scale, low, high):
+    """The gradients of a layer's inputs from ``low`` to ``high``, from what each tile of its columns found.
+
+    Args:
+        turned, dots: as in :func:`by_input`, for all tiles.
+        count: of tiles.
+        below: delta of the level that comes in, filled where that is active.
         penalty: what L1 adds to it.
         scale: 1/keep of that level.
-        block: units that all inputs go through together, so that their deltas stay in the cache.
-        room: starts int64 (shares, inputs + 1 or more), and, one for each pair that is listed, samples int32,
-            values float32, dots float32; overwritten.
-        share: of the inputs, and of the biases.
-        shares: how many there are.
     """
-    inputs, stride = weights[0].shape
-    starts, samples, values, dots = room[0][share, : inputs + 1], room[1], room[2], room[3]
-    low, high = turn(lists, 0, batch, starts, samples, values, share, shares)
-    wanted = below.size > 0
-    dots[starts[low] : starts[high]] = 0
-    squares[share, :stride] = 0
-    gradient, nothing = np.empty(block, np.float32), np.zeros(block, np.float32).ctypes
-    rows, momenta = weights[0].ctypes.data, weights[1].ctypes.data
-    total = squares.ctypes.data + 4 * squares.shape[1] * share
-    at_samples, at_values, at_dots = samples.ctypes.data, values.ctypes.data, dots.ctypes.data
-    for f in range(0, stride, block):
-        width = min(block, stride - f)
-        deltas, part = delta.ctypes.data + 4 * f, floats(total + 4 * f, width)
-        for i in range(low, high):
-            a, n = 4 * starts[i], starts[i + 1] - starts[i]
-            listed, value, row = ints(at_samples + a, n), floats(at_values + a, n), 4 * (i * stride + f)
-            if wanted:
-                dot = floats(at_dots + a, n)
-                _add_and_dot(listed, value, n, deltas, stride, rows + row, gradient, dot, width)
-            else:
-                add_rows(listed, value, n, deltas, stride, nothing.data, gradient, width)
-            _descend(rows + row, momenta + row, gradient, part, width, descent)
-    if wanted:
-        for i in range(low, high):
-            for q in range(starts[i], starts[i + 1]):
-                below[samples[q], i] = (dots[q] + penalty) * scale
-    _descend_biases(delta, batch, biases, descent, share, shares)
+    starts, samples, _ = turned
+    pairs = starts[-1]
+    for i in range(low, high):
+        for q in range(starts[i], starts[i + 1]):
+            total = dots[q]
+            for t in range(1, count):
+                total += dots[t * pairs + q]
+            below[samples[q], i] = (total + penalty) * scale
 
 
 @kernel
@@ -129,7 +166,8 @@ def gradients_by_sample(new, delta, rows, lists, below, penalty, scale, block, f
         delta: of that level.
         rows: the weights, float32 (units, inputs in whole vectors).
         block: inputs that all samples go through together.
-        lists, below, penalty, scale: as in :func:`by_input`; ``below`` is wanted.
+        lists: the level that comes in.
+        below, penalty, scale: as in :func:`pass_down`.
     """
     stride = rows.shape[1]
     found, nothing = np.empty(max(delta.shape[1], stride), np.float32), np.zeros(block, np.float32).ctypes
@@ -152,20 +190,22 @@ def gradients_by_sample(new, delta, rows, lists, below, penalty, scale, block, f
 
 
 @kernel
-def by_unit(new, delta, batch, x, weights, biases, descent, max_norm, room, share, shares):
-    """A gated layer's step, max-norm included.
+def by_unit(new, delta, batch, x, weights, biases, descent, max_norm, starts, room, low, high):
+    """A gated layer's step, of its units from ``low`` to ``high``.
 
     Args:
         new: the level that goes out.
         delta: of that level.
         x: float32 (batch, inputs in whole vectors), the level that comes in.
         weights: float32 (units, inputs in whole vectors), and their momenta.
-        max_norm: no unit's incoming weights are longer than this afterwards.
-        biases, descent, room, share, shares: as in :func:`by_input`, the shares of units.
+        starts: int64 (units + 1,) or more; overwritten.
+        room: samples int32 and values float32, (batch * units,) or more; of the columns' part overwritten.
+        batch, biases, descent, max_norm: as in :func:`by_input`.
     """
     units, stride = weights[0].shape
-    starts, samples, values = room[0][share, : units + 1], room[1], room[2]
-    low, high = turn(new, 0, batch, starts, samples, values, share, shares)
+    _descend_biases(delta, batch, biases, descent, low, high)
+    high, (samples, values) = min(high, units), room
+    turn(new, 0, batch, starts[: units + 1], samples, values, low, high)
     gradient, squares = np.empty(stride, np.float32), np.zeros(stride, np.float32)
     nothing = np.zeros(stride, np.float32).ctypes
     rows, momenta, inputs = weights[0].ctypes.data, weights[1].ctypes.data, x.ctypes.data
@@ -181,30 +221,29 @@ def by_unit(new, delta, batch, x, weights, biases, descent, max_norm, room, shar
         norm = np.sqrt(squares.sum())
         if not norm <= max_norm:
             floats(rows + row, stride)[:] *= max_norm / norm
-    _descend_biases(delta, batch, biases, descent, share, shares)
 
 
 @kernel
-def across(new, delta, batch, x, weights, units, biases, squares, descent, room, share, shares):
-    """The first layer's step, without a gate, where few of its units are active.
+def across(new, delta, batch, x, weights, units, biases, descent, max_norm, starts, room, low, high):
+    """The first layer's step by input, of its columns, where few of its units are active.
 
     Gradients are summed up by unit, as in :func:`by_unit`, and turned round, for the weights lie by input.
 
     Args:
         x: float32 (batch, inputs in whole vectors), the level that comes in.
-        weights: float32 (inputs, units in whole vectors), and their momenta.
+        weights: of the columns, float32 (inputs, high - low), and their momenta.
         units: how many there really are.
-        new, delta, biases, squares, descent, room, share, shares: as in :func:`by_unit` and :func:`by_input`.
+        new, delta, batch, biases, descent, max_norm, starts, room: as in :func:`by_unit`.
     """
     (inputs, stride), long = weights[0].shape, x.shape[1]
-    starts, samples, values = room[0][share, : units + 1], room[1], room[2]
-    low, high = turn(new, 0, batch, starts, samples, values, share, shares)
-    squares[share, :stride] = 0
-    gradients, tile = np.empty((TILE, long), np.float32), np.empty((LANES, TILE), np.float32)
-    by_unit, by_input, nothing = gradients.ctypes, tile.ctypes, np.zeros(long, np.float32).ctypes
+    _descend_biases(delta, batch, biases, descent, low, high)
+    high, (samples, values) = min(high, units), room
+    turn(new, 0, batch, starts[: units + 1], samples, values, low, high)
+    gradients, turned = np.empty((TILE, long), np.float32), np.empty((LANES, TILE), np.float32)
+    by_unit, by_input, nothing = gradients.ctypes, turned.ctypes, np.zeros(long, np.float32).ctypes
+    squares = np.zeros(stride, np.float32)
     rows, momenta, images = weights[0].ctypes.data, weights[1].ctypes.data, x.ctypes.data
-    total = squares.ctypes.data + 4 * squares.shape[1] * share
-    at_samples, at_values = samples.ctypes.data, values.ctypes.data
+    at_samples, at_values, totals = samples.ctypes.data, values.ctypes.data, squares.ctypes
     for f in range(low, high, TILE):
         width = -(-min(TILE, high - f) // LANES) * LANES
         gradients[min(TILE, high - f) : width] = 0
@@ -215,11 +254,15 @@ def across(new, delta, batch, x, weights, units, biases, squares, descent, room,
                 value[q] = delta[listed[q], j]
             row = floats(by_unit.data + 4 * long * (j - f), long)
             add_rows(listed, value, n, images, long, nothing.data, row, long)
-        part = floats(total + 4 * f, width)
+        part = floats(totals.data + 4 * (f - low), width)
         for i in range(0, inputs, LANES):
             for k in range(0, width, LANES):
                 transpose(by_unit.data + 4 * (long * k + i), long, by_input.data + 4 * k, TILE)
             for k in range(min(LANES, inputs - i)):
-                gradient, place = floats(by_input.data + 4 * TILE * k, width), 4 * (stride * (i + k) + f)
+                gradient, place = (
+                    floats(by_input.data + 4 * TILE * k, width),
+                    4 * (stride * (i + k) + f - low),
+                )
                 _descend(rows + place, momenta + place, gradient, part, width, descent)
-    _descend_biases(delta, batch, biases, descent, share, shares)
+    if max_norm < np.inf:
+        _limit(weights[0], squares, max_norm)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,23 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from ccsweep.estimator.factors import Factors
-from ccsweep.kernels import training, update
 from ccsweep.kernels.dropout import ALL
 from ccsweep.kernels.memory import TILE, aligned, block, spaced, vectors
+from ccsweep.kernels.sharing import part, tiles
 from ccsweep.kernels.simd import LANES
+from ccsweep.kernels.step import LEVEL, TURNING
 from ccsweep.network import ConditionalLinear, ConditionalMLP
 
 Array = np.ndarray
 Kept = tuple[np.uint32, np.float32]
-Dropout = tuple[np.uint64, int, np.uint32, np.float32]
-Below = tuple[Array, np.float32, np.float32]
-"""delta of a level, or nothing where it is not wanted; what L1 adds to it; 1/keep."""
-Descent = tuple[np.float32, np.float32, np.float32]
 Gate = tuple[Array, Array, Array]
+Parts = list[tuple[slice, Array]]
 CACHED = 3 * 2**19
 """Weights, or deltas, that all of a batch goes through together: they stay in the second-level cache."""
-TURNING = 4
-"""What it takes to turn round a gradient, in multiply-adds for each weight."""
 NOTHING = np.zeros((0, 0), np.float32)
 NO_GATE: Gate = (NOTHING, NOTHING, NOTHING.ravel())
 
@@ -82,16 +79,25 @@ class Level(NamedTuple):
 
     lists: tuple[Array, Array, Array]
     rows: Array
-    """The same, zeros and all, where a gated layer follows."""
+    """The same, zeros and all, where it is wanted."""
     delta: Array
     """The gradient of the loss."""
 
     @classmethod
     def of(cls, batch: int, width: int) -> "Level":
         """A level of so many units, with nothing in it."""
-        shape = batch, spaced(width) + LANES  # what is written last is a whole vector
-        lists = np.empty(shape, np.int32), np.empty(shape, np.float32), np.zeros(batch, np.int64)
-        return cls(lists, aligned(batch, spaced(width)), aligned(batch, spaced(width)))
+        return cls(_lists(batch, width), *(aligned(batch, spaced(width)) for _ in range(2)))
+
+    def record(self) -> tuple[int, ...]:
+        """As ``kernels.step.LEVEL`` has it."""
+        lists = (part.ctypes.data for part in self.lists)
+        addresses = self.rows.ctypes.data, self.delta.ctypes.data
+        return self.lists[0].shape[-1], *lists, self.rows.shape[1], *addresses
+
+
+def _lists(batch: int, width: int) -> tuple[Array, Array, Array]:
+    shape = batch, spaced(width) + LANES  # what is written last is a whole vector
+    return np.empty(shape, np.int32), np.empty(shape, np.float32), np.zeros(batch, np.int64)
 
 
 class Room:
@@ -102,11 +108,19 @@ class Room:
         widest = max(widths)
         self.batch = batch
         self.levels = [Level.of(batch, width) for width in widths]
+        self.records = np.array([level.record() for level in self.levels], LEVEL)
+        staged = Level(_lists(batch * threads if threads > 1 else 0, widest), NOTHING, NOTHING)
+        self.staging = np.array([staged.record()], LEVEL)
+        self._staged = staged  # whose addresses these are
         self.losses, self.wrong = np.zeros(batch), np.zeros(batch, np.bool_)
         self.numbers = np.arange(widest + 2 * TILE, dtype=np.int32)
-        pairs = [np.empty(batch * widest, kind) for kind in (np.int32, np.float32, np.float32)]
-        self.turned = (np.empty((threads, widest + 1), np.int64), *pairs)
-        self.squares = np.empty((threads, spaced(widest)), np.float32)
+        pairs = [np.empty(batch * widest, kind) for kind in (np.int32, np.float32)]
+        found = [d * len(tiles(spaced(h))) for d, h in pairwise(widths[1:])]
+        dots = np.empty(batch * max(found, default=0), np.float32)
+        starts = np.empty((threads, widest + 1), np.int64)
+        self.rest = (self.numbers, starts, *pairs, dots, CACHED)
+        """What ``kernels.step.step`` calls its room."""
+        self.counter = np.zeros(1, np.int64)
 
 
 TRIES = 3
@@ -155,141 +169,73 @@ class Threads:
         self.share(lambda k: work(batch * k // self.count, batch * (k + 1) // self.count))
 
 
-Passed = tuple[int, Level, Level, Below]
-"""Samples, the level before a layer and the one behind it, and what is wanted of the first."""
-
-
 class Layer:
-    """Weights and momenta: a row for each input, or for each unit."""
+    """Weights, momenta and gate, with a row for each input, or for each unit.
 
-    def __init__(self, linear: nn.Linear, by_unit: bool) -> None:
-        self.units, inputs = linear.weight.shape
-        count, width = (self.units, inputs) if by_unit else (inputs, self.units)
-        self.block = block(count, spaced(width), CACHED)
-        self.rows, self.row_momenta = (_padded(np.zeros((count, 0)), spaced(width)) for _ in range(2))
-        self.bias, self.bias_momenta = _padded(np.zeros((2, 0)), spaced(self.units))
-        weight, momenta = (part[:, :width] for part in (self.rows, self.row_momenta))
-        self._weight, self._momenta = (weight, momenta) if by_unit else (weight.T, momenta.T)
+    By input, each active one adds its row of weights. By unit, each that is on takes its dot product.
+
+    Args:
+        linear: of these sizes.
+        by_unit: rows of units.
+        parts: threads have a part of the units each. By input the weights of each part are a matrix of their
+            own: cores that write next to each other wait for each other's lines of the cache.
+    """
+
+    def __init__(self, linear: nn.Linear, by_unit: bool = False, parts: int = 1) -> None:
+        self.by_unit, self.parts = by_unit, parts
+        self.units, self.inputs = linear.weight.shape
+        self.width = spaced(self.units)
+        count, self.stride = (self.units, spaced(self.inputs)) if by_unit else (self.inputs, self.width)
+        self.block = block(count, self.stride, CACHED)
+        self.rows, self.row_momenta = (_padded(np.zeros((count, 0)), self.stride) for _ in range(2))
+        self.bias, self.bias_momenta = _padded(np.zeros((2, 0)), self.width)
+        self.gate = NO_GATE
 
     def load(self, linear: nn.Linear, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Take the weights and, of an optimizer, the momenta."""
         state = {} if optimizer is None else optimizer.state
-        for parameter, values, momenta in self._parts(linear):
-            values[:] = parameter.detach().numpy()
+        for parameter, given, taken in self._parts(linear):
             momentum = state.get(parameter, {}).get("momentum_buffer")
-            momenta[:] = 0 if momentum is None else momentum.numpy()
-
-    def store(self, linear: nn.Linear, optimizer: torch.optim.Optimizer) -> None:
-        """Give both back."""
-        for parameter, values, momenta in self._parts(linear):
-            parameter.detach().copy_(torch.from_numpy(values))
-            optimizer.state[parameter]["momentum_buffer"] = torch.from_numpy(momenta.copy(order="C"))
-
-    def _parts(self, linear: nn.Linear) -> list[tuple[Tensor, Array, Array]]:
-        bias, momenta = self.bias[: self.units], self.bias_momenta[: self.units]
-        return [(linear.weight, self._weight, self._momenta), (linear.bias, bias, momenta)]
-
-
-class ByInput(Layer):
-    """Each active input adds its row of weights; backward, it sums up that row's gradient."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(linear, by_unit=False)
-        self._gate = NO_GATE
+            for source, array in ((parameter.detach(), given), (momentum, taken)):
+                for units, own in array:
+                    own[:] = 0 if source is None else source[units].numpy()
 
     def take_gate(self, factors: Factors | None) -> None:
         """Gate with these factors; None: not at all."""
-        self._gate = NO_GATE if factors is None else _gate_of_some(factors, self.bias.size)
+        lay_out = gate if self.by_unit else _gate_of_some
+        self.gate = NO_GATE if factors is None else lay_out(factors, self.width)
 
-    def forward(
-        self, room: Room, level: Level, new: Level, dropout: Dropout, penalty: np.float32, *part: int
-    ) -> None:
-        """Makes the new level, for the samples from ``part[0]`` to ``part[1]``."""
-        weights = self.rows, self.bias, self.units, self.block, self._gate
-        made = new.lists, penalty, room.losses, new.delta
-        training.forward(level.lists, room.numbers, *weights, dropout, *made, *part)
-        if level is room.levels[0]:  # in case its gradient is summed up by unit
-            training.spread(level.lists, level.rows, *part)
+    def store(self, linear: nn.Linear, optimizer: torch.optim.Optimizer) -> None:
+        """Give both back."""
+        for parameter, given, taken in self._parts(linear):
+            momentum = optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter)
+            for target, array in ((parameter.detach(), given), (momentum, taken)):
+                for units, own in array:
+                    target[units] = torch.from_numpy(own)
 
-    def finish(self, room: Room, labels: Array, share: float, *part: int) -> None:
-        """As the output layer: the losses, and where they are ``share`` of the batch's, the gradient."""
-        level, last = room.levels[-2:]
-        weights, made = (self.rows, self.bias, self.units), (last.delta, room.losses, room.wrong)
-        training.finish(level.lists, *weights, labels, np.float32(share), *made, *part)
+    def record(self) -> tuple[int, ...]:
+        """As ``kernels.step.LAYER`` has it."""
+        sizes = self.inputs, self.units, self.width, self.stride, self.parts, self.block
+        state = self.rows, self.row_momenta, self.bias, self.bias_momenta
+        u, v, shift = self.gate
+        estimator = u.shape[1], u.ctypes.data, v.ctypes.data, len(v), shift.ctypes.data
+        return int(self.by_unit), *sizes, *(part.ctypes.data for part in state), *estimator
 
-    def backward(
-        self, threads: Threads, room: Room, passed: Passed, descent: Descent, max_norm: float | None
-    ) -> None:
-        """The gradient of the level before, and the layer's step."""
-        batch, level, new, below = passed
-        weights, biases = (self.rows, self.row_momenta), (self.bias, self.bias_momenta)
-        if not below[0].size and self._across_is_less(level, new, batch):
-            given = (
-                new.lists,
-                new.delta,
-                batch,
-                level.rows,
-                weights,
-                self.units,
-                biases,
-                room.squares,
-                descent,
-            )
-            threads.share(lambda share: update.across(*given, room.turned, share, threads.count))
-        else:
-            part = block(batch, self.bias.size, CACHED)
-            taken = level.lists, new.delta, batch, weights, biases, room.squares, descent, *below, part
-            threads.share(lambda share: update.by_input(*taken, room.turned, share, threads.count))
-        if max_norm is not None:
-            self._limit(room.squares[: threads.count, : self.units].sum(0), max_norm)
+    def _parts(self, linear: nn.Linear) -> list[tuple[Tensor, Parts, Parts]]:
+        weights, momenta = (list(self._of_units(rows)) for rows in (self.rows, self.row_momenta))
+        whole = slice(0, self.units)
+        biases, theirs = ([(whole, bias[whole])] for bias in (self.bias, self.bias_momenta))
+        return [(linear.weight, weights, momenta), (linear.bias, biases, theirs)]
 
-    def _across_is_less(self, level: Level, new: Level, batch: int) -> bool:
-        """Whether a gradient of the weights alone takes fewer operations by unit."""
-        (inputs, units), pairs = self.rows.shape, level.lists[2][:batch].sum()
-        return new.lists[2][:batch].sum() * inputs + TURNING * inputs * units < pairs * units
-
-    def _limit(self, squares: Array, max_norm: float) -> None:
-        """Scale each unit's incoming weights so that their norm is at most ``max_norm``.
-
-        Args:
-            squares: the norms' squares, up to rounding, which depends on the threads.
-            max_norm: seldom reached: the weights of the units concerned may lie anywhere.
-        """
-        near = np.flatnonzero(~(squares < 0.999 * max_norm**2))
-        if near.size:
-            with np.errstate(invalid="ignore"):  # what is not finite stays so
-                norms = np.linalg.norm(self.rows[:, near].astype(np.float64), axis=0)
-                self.rows[:, near] *= np.minimum(max_norm / norms, 1).astype(np.float32)
-
-
-class ByUnit(Layer):
-    """With a gate: each unit that is on takes its dot product; backward, it sums up its row's gradient."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(linear, by_unit=True)
-
-    def take_gate(self, factors: Factors | None) -> None:
-        """Gate with these factors."""
-        assert factors is not None
-        self._gate = gate(factors, self.bias.size)
-
-    def forward(
-        self, room: Room, level: Level, new: Level, dropout: Dropout, penalty: np.float32, *part: int
-    ) -> None:
-        """As :meth:`ByInput.forward`."""
-        weights = self.rows, self.bias, self._gate
-        made = new.lists, room.turned[1:3], penalty, room.losses, new.delta
-        training.forward_by_unit(level.lists, room.numbers, level.rows, *weights, dropout, *made, *part)
-
-    def backward(
-        self, threads: Threads, room: Room, passed: Passed, descent: Descent, max_norm: float | None
-    ) -> None:
-        """As :meth:`ByInput.backward`."""
-        batch, level, new, below = passed
-        if below[0].size:
-            given = new.lists, new.delta, self.rows, level.lists, *below, self.block
-            threads.split(batch, lambda *part: update.gradients_by_sample(*given, *part))
-        state = (self.rows, self.row_momenta), (self.bias, self.bias_momenta)
-        longest = np.float32(np.inf if max_norm is None else max_norm)
-        taken = new.lists, new.delta, batch, level.rows, *state, descent, longest, room.turned
-        threads.share(lambda share: update.by_unit(*taken, share, threads.count))
+    def _of_units(self, rows: Array) -> Iterator[tuple[slice, Array]]:
+        """Views of rows, (units, inputs), and which units each has."""
+        if self.by_unit:
+            yield slice(0, self.units), rows[:, : self.inputs]
+            return
+        edges = tiles(self.width)
+        for p in range(self.parts):
+            low, high = edges[list(part(edges, p, self.parts))]
+            place, last = self.inputs * low, min(high, self.units)
+            columns = rows.reshape(-1)[place : place + self.inputs * (high - low)].reshape(self.inputs, -1)
+            if last > low:
+                yield slice(low, last), columns[:, : last - low].T

@@ -42,7 +42,6 @@ def refit(job: Job, trained: Config, path: Path, digest: str) -> None:
         _seen.clear()
         _seen[key] = saved.layer_data(job.calibration)
     how = network.estimator
-    if how.refresh != "randomised":
-        for data in _seen[key][: sum(layer.gated for layer in network.hidden)]:
-            ESTIMATORS[how.name].spectrum(data)  # once, for all the ranks that are tried
+    for data in _seen[key][: sum(layer.gated for layer in network.hidden)]:
+        ESTIMATORS[how.name].prepare(data, how.refresh)
     network.refresh(job.calibration, _seen[key])

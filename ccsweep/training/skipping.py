@@ -16,20 +16,9 @@ from ccsweep.config.schema import RanksConfig, TrainingConfig
 from ccsweep.kernels import training
 from ccsweep.kernels.compiling import announced
 from ccsweep.kernels.dropout import write_mask
+from ccsweep.kernels.step import LAYER, step
 from ccsweep.network import ConditionalMLP
-from ccsweep.training.layout import (
-    NO_GATE,
-    NOTHING,
-    Array,
-    ByInput,
-    ByUnit,
-    Descent,
-    Room,
-    Threads,
-    by_unit_is_less,
-    gate,
-    kept,
-)
+from ccsweep.training.layout import NO_GATE, Array, Layer, Room, Threads, by_unit_is_less, gate, kept
 
 EXAMINED = 256
 """Samples that a validation pass takes through the network together: their lists stay in the cache."""
@@ -88,9 +77,10 @@ class SkippingStep:
 
     def __init__(self, network: ConditionalMLP, config: TrainingConfig, threads: int = 1) -> None:
         self._network, self._config, self._threads = network, config, Threads(threads)
-        self._hidden: list[ByInput | ByUnit] = [ByInput(linear) for linear in network.hidden]
-        self._output = ByInput(network.output)
-        self._kept = [kept(network.dropout_input), *[kept(network.dropout_hidden)] * len(network.hidden)]
+        self._layers = [*(Layer(linear, parts=threads) for linear in network.hidden), Layer(network.output)]
+        dropped = [network.dropout_input, *[network.dropout_hidden] * len(network.hidden)]
+        limits, scales = zip(*map(kept, dropped), strict=True)
+        self._kept = np.array(limits), np.array(scales)
         self._room = Room(0, network, threads)
         self._batch = 0
 
@@ -105,12 +95,12 @@ class SkippingStep:
         for k, linear in enumerate(self._network.hidden):
             gated = linear.gated and self._network.gate_in_training
             by_unit = gated and bool(densities) and self._by_unit_is_less(k, densities[k])
-            kind: type[ByInput | ByUnit] = ByUnit if by_unit else ByInput
-            if type(self._hidden[k]) is not kind:
-                self._hidden[k] = kind(linear)
-            self._hidden[k].take_gate(linear.factors if gated else None)
+            if self._layers[k].by_unit != by_unit:
+                self._layers[k] = Layer(linear, by_unit, self._threads.most)
+            self._layers[k].take_gate(linear.factors if gated else None)
         for layer, trained in zip(self._layers, self._network.linears(), strict=True):
             layer.load(trained, optimizer)
+        self._records = np.array([layer.record() for layer in self._layers], LAYER)
         self._threads.compare()
 
     def store(self, optimizer: torch.optim.Optimizer) -> None:
@@ -134,10 +124,16 @@ class SkippingStep:
         self._batch = len(labels)
         if self._batch > self._room.batch:
             self._room = Room(self._batch, self._network, self._threads.most)
-        x, y = images.contiguous().numpy(), labels.numpy()
+        room, config = self._room, self._config
+        room.counter[0] = 0
+        levels = self._records, room.records, room.staging
+        batch = images.contiguous().numpy(), labels.numpy()
+        descent = np.float32(learning_rate), np.float32(momentum), np.float32(config.l2)
+        longest = np.float32(np.inf if config.max_norm is None else config.max_norm)
+        settings = (np.uint64(key), *self._kept), descent, config.l1, longest
+        given = *levels, *batch, *settings, room.rest, room.losses, room.wrong, room.counter
         with self._threads.piece():
-            self._threads.split(self._batch, lambda *part: self._forward(x, y, np.uint64(key), *part))
-            self._backward((np.float32(learning_rate), np.float32(momentum), np.float32(self._config.l2)))
+            self._threads.share(lambda share: step(*given, share, self._threads.count))
         return float(self._room.losses[: self._batch].mean())
 
     def layer_inputs(self, k: int) -> Tensor:
@@ -153,26 +149,6 @@ class SkippingStep:
         before = densities.before * (1 - (network.dropout_hidden if k else network.dropout_input))
         on = densities.on * (1 - network.dropout_hidden)
         return by_unit_is_less(network.hidden[k], before, on, k == 0, self._config.batch_size)
-
-    @property
-    def _layers(self) -> list[ByInput | ByUnit]:
-        return [*self._hidden, self._output]
-
-    def _forward(self, x: Array, y: Array, key: np.uint64, first: int, last: int) -> None:
-        room, levels, penalty = self._room, self._room.levels, np.float32(self._config.l1)
-        dropout = (key, 0, *self._kept[0])
-        training.take(x, room.numbers, dropout, levels[0].lists, room.losses, first, last)
-        for k, layer in enumerate(self._hidden):
-            dropout = (key, k + 1, *self._kept[k + 1])
-            layer.forward(room, levels[k], levels[k + 1], dropout, penalty, first, last)
-        self._output.finish(room, y, 1 / self._batch, first, last)
-
-    def _backward(self, descent: Descent) -> None:
-        levels, penalty = self._room.levels, np.float32(self._config.l1 / self._batch)
-        for k, layer in reversed(list(enumerate(self._layers))):
-            below = (levels[k].delta if k else NOTHING, penalty, self._kept[k][1])
-            passed = self._batch, levels[k], levels[k + 1], below
-            layer.backward(self._threads, self._room, passed, descent, self._config.max_norm)
 
 
 class Examined(NamedTuple):
@@ -198,7 +174,7 @@ class SkippingExamination:
 
     def __init__(self, network: ConditionalMLP, threads: int = 1) -> None:
         self._threads, self._room = Threads(threads), Room(EXAMINED, network, threads)
-        self._layers = [ByInput(linear) for linear in network.linears()]
+        self._layers = [Layer(linear) for linear in network.linears()]
         for layer, linear in zip(self._layers, network.linears(), strict=True):
             layer.load(linear)
         self._gates = [
@@ -229,4 +205,6 @@ class SkippingExamination:
             layer, new = self._layers[k], levels[k + 1].lists
             weights = layer.rows, layer.bias, factors, layer.units, layer.block
             training.examine(levels[k].lists, room.numbers, *weights, new, self._counts[k], first, last)
-        self._layers[-1].finish(room, y, 1.0, first, last)
+        output, (before, behind) = self._layers[-1], levels[-2:]
+        given = output.rows, output.bias, output.units, y, np.float32(1)
+        training.finish(before.lists, *given, behind.delta, room.losses, room.wrong, first, last)

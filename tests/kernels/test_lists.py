@@ -77,9 +77,9 @@ def test_chunks():
     assert chunks[1, 0] == 16
 
 
-@pytest.mark.parametrize("shares", [1, 2, 3, 7])
+@pytest.mark.parametrize(("low", "high"), [(0, 50), (0, 17), (17, 50), (30, 30)])
 @pytest.mark.parametrize("density", [0.0, 0.1, 1.0])
-def test_lists_are_turned_round(density, shares):
+def test_lists_are_turned_round(density, low, high):
     turn = called(lists.turn)
     generator = np.random.default_rng(0)
     x = np.where(generator.random((6, 50)) < density, generator.standard_normal((6, 50)), 0).astype(
@@ -87,35 +87,14 @@ def test_lists_are_turned_round(density, shares):
     )
     made = empty(6, 50)
     lists.list_inputs(x, x.shape[1], NUMBERS, *made)
-    first, last, before = 1, 5, 0
-    for share in range(shares):
-        starts = np.full(51, -1, np.int64)
-        samples, values = np.full(400, -1, np.int32), np.full(400, -1, np.float32)
-        low, high = turn(made, first, last, starts, samples, values, share, shares)
-        assert low == before
-        before = high
-        for i in range(low, high):
-            part = slice(starts[i], starts[i + 1])
-            expected = [s for s in range(first, last) if x[s, i]]
-            assert samples[part].tolist() == expected
-            np.testing.assert_array_equal(values[part], x[expected, i])
-        mine = starts[high] - starts[low]
-        assert (samples >= 0).sum() == mine  # the others' are left alone
-    assert before == 50
-
-
-def test_shares_are_of_equal_work_and_whole_vectors():
-    turn = called(lists.turn)
-    x = np.zeros((20, 400), np.float32)
-    x[:, :100] = 1  # where each index takes 20 samples and the step
-    made = empty(20, 400)
-    lists.list_inputs(x, x.shape[1], NUMBERS, *made)
-    room = np.zeros(401, np.int64), np.zeros(8000, np.int32), np.zeros(8000, np.float32)
-    for shares in (2, 3):
-        parts = [turn(made, 0, 20, *room, share, shares) for share in range(shares)]
-        assert [low for low, _ in parts] == [0, *(high for _, high in parts[:-1])]
-        assert parts[-1][1] == 400
-        assert all(low % LANES == 0 for low, _ in parts)
-        work = [sum(lists.STEP + 20 * (i < 100) for i in range(*part)) for part in parts]
-        assert max(work) - min(work) <= 2 * LANES * (lists.STEP + 20)
-        assert sum(work) == 400 * lists.STEP + 20 * 100
+    first, last = 1, 5
+    starts = np.full(51, -1, np.int64)
+    samples, values = np.full(400, -1, np.int32), np.full(400, -1, np.float32)
+    turn(made, first, last, starts, samples, values, low, high)
+    assert starts.tolist() == np.cumsum([0, *(x[first:last] != 0).sum(0)]).tolist()
+    for i in range(low, high):
+        part = slice(starts[i], starts[i + 1])
+        expected = [s for s in range(first, last) if x[s, i]]
+        assert samples[part].tolist() == expected
+        np.testing.assert_array_equal(values[part], x[expected, i])
+    assert (samples >= 0).sum() == starts[high] - starts[low]  # the others' are left alone

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from ccsweep.kernels import training, update
+from ccsweep.kernels.lists import turn
+from ccsweep.kernels.sharing import part, tiles
 from ccsweep.kernels.simd import LANES
 from tests.kernels.reference import kept
 
@@ -84,34 +86,66 @@ NO_GATE = np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32), np.zeros(0
 @pytest.mark.parametrize(
     ("rank", "by_unit"), [(None, False), *[(r, way) for r in (0, 3, 20) for way in (False, True)]]
 )
-@pytest.mark.parametrize(("inputs", "units"), [(1, 1), (16, 16), (50, 17), (40, 300)])
-def test_forward(inputs, units, rank, by_unit):
+@pytest.mark.parametrize(
+    ("inputs", "units", "low", "high"),
+    [
+        (1, 1, 0, 16),
+        (16, 16, 0, 16),
+        (50, 17, 0, 32),
+        (50, 17, 16, 32),
+        (40, 300, 0, 304),
+        (40, 300, 160, 288),
+    ],
+)
+def test_forward(inputs, units, low, high, rank, by_unit):
     x, weight, bias = whole(BATCH, inputs, density=0.5), whole(inputs, units, seed=1), whole(1, units, seed=2)
-    new, delta = lists_of(np.zeros((BATCH, units))), np.full((BATCH, 320), 5, np.float32)
-    losses, dropout = np.zeros(BATCH), (KEY, 2, *HALF)
+    new, dropout = lists_of(np.zeros((BATCH, units))), (KEY, 2, *HALF)
     out = np.maximum(x @ weight + bias, 0) * kept(int(KEY), 2, BATCH, units, 0.5) * 2
-    rest = np.float32(0.5), losses, delta, FIRST, LAST
     gate = NO_GATE
     if rank is not None:
         u, v, shift = whole(inputs, rank, seed=3), whole(rank, units, seed=4), whole(1, units, seed=5)
         out *= x @ u @ v + bias + shift > 0
         u = padded(u) if rank else np.zeros((inputs, LANES), np.float32)
-        across = padded(v.T) if rank else np.zeros((units, LANES), np.float32)
-        gate = u, padded(v) if by_unit else across, padded(shift)[0]
-    if not by_unit:
-        weights = padded(weight), padded(bias)[0], units, 128
-        training.forward(lists_of(x), NUMBERS, *weights, gate, dropout, new, *rest)
+        by_column = padded(v.T) if rank else np.zeros((units, LANES), np.float32)
+        gate = u, padded(v) if by_unit else by_column, padded(shift)[0]
+    columns, samples = (low, high), (0, BATCH) if by_unit else (FIRST, LAST)
+    if by_unit:
+        rows, weights = padded(x), padded(weight.T)
+        starts = np.empty(400, np.int64)
+        room = np.empty(BATCH * 320, np.int32), np.empty(BATCH * 320, np.float32)
+        given = rows, weights, padded(bias)[0], gate, dropout, new, starts, room
+        training.forward_by_unit(lists_of(x), NUMBERS, *given, *columns, *samples)
     else:
-        rows, weights = padded(np.full_like(x, 8)), padded(weight.T)
-        room = np.empty(BATCH * units, np.int32), np.empty(BATCH * units, np.float32)
-        arguments = rows, weights, padded(bias)[0], gate, dropout, new, room
-        training.forward_by_unit(lists_of(x), NUMBERS, *arguments, *rest)
-        expected = padded(np.full_like(x, 8))
-        expected[FIRST:LAST] = padded(x)[FIRST:LAST]
-        np.testing.assert_array_equal(rows, expected)
-    np.testing.assert_array_equal(rows_of(new, units), part_of(out))
-    np.testing.assert_array_equal(losses, part_of(0.5 * out).sum(1))
+        weights = np.ascontiguousarray(padded(weight)[:, low:high]), padded(bias)[0], units, 128
+        training.forward(lists_of(x), NUMBERS, *weights, gate, dropout, new, *columns, *samples)
+        out = part_of(out)
+    out[:, :low], out[:, high:] = 0, 0
+    np.testing.assert_array_equal(rows_of(new, units), out)
+
+
+@pytest.mark.parametrize("shares", [1, 3])
+def test_lists_that_shares_made_are_joined(shares):
+    x = whole(BATCH, 50, density=0.4)
+    owner = np.arange(50) * shares // 50
+    made = [lists_of(np.where(owner == k, x, 0)) for k in range(shares)]
+    new = lists_of(np.zeros((BATCH, 50)))
+    training.merge(tuple(map(np.stack, zip(*made, strict=True))), new, FIRST, LAST)
+    np.testing.assert_array_equal(rows_of(new, 50), part_of(x))
+
+
+def test_a_level_is_closed():
+    x, losses, delta = whole(BATCH, 50), np.full(BATCH, 9.0), np.full((BATCH, 64), 5, np.float32)
+    training.close(lists_of(x), np.float32(0.5), losses, delta, FIRST, LAST)
+    np.testing.assert_array_equal(losses, 9 + part_of(0.5 * x).sum(1))
     assert [set(row.tolist()) for row in delta] == [{5}, *[{0}] * 5, {5}]
+
+
+def test_lists_are_written_out_as_rows():
+    x, rows = whole(BATCH, 50, density=0.4), np.full((BATCH, 64), 8, np.float32)
+    training.spread(lists_of(x), rows, FIRST, LAST)
+    expected = np.full((BATCH, 64), 8, np.float32)
+    expected[FIRST:LAST] = padded(x)[FIRST:LAST]
+    np.testing.assert_array_equal(rows, expected)
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -125,24 +159,23 @@ def test_nan_goes_on(gated):
     weight[3, 16] = np.nan
     if not gated:
         x[2, 5] = np.nan
-    new, losses = lists_of(np.zeros((BATCH, 17))), np.zeros(BATCH)
-    dropout = KEY, 1, np.uint32(2**32 - 1), ONE
-    rest = ONE, losses, np.zeros((BATCH, 32), np.float32), 0, BATCH
+    new, dropout = lists_of(np.zeros((BATCH, 17))), (KEY, 1, np.uint32(2**32 - 1), ONE)
     if gated:
         gate = (
             np.zeros((20, LANES), np.float32),
             np.zeros((0, 32), np.float32),
             np.full(32, np.inf, np.float32),
         )
-        room = np.empty(BATCH * 17, np.int32), np.empty(BATCH * 17, np.float32)
-        arguments = padded(x), padded(weight.T), padded(bias)[0], gate, dropout, new, room
-        training.forward_by_unit(lists_of(x), NUMBERS, *arguments, *rest)
+        room = np.empty(18, np.int64), (np.empty(BATCH * 17, np.int32), np.empty(BATCH * 17, np.float32))
+        given = padded(x), padded(weight.T), padded(bias)[0], gate, dropout, new, *room
+        training.forward_by_unit(lists_of(x), NUMBERS, *given, 0, 32, 0, BATCH)
     else:
-        training.forward(
-            lists_of(x), NUMBERS, padded(weight), padded(bias)[0], 17, 128, NO_GATE, dropout, new, *rest
-        )
+        given = padded(weight), padded(bias)[0], 17, 128, NO_GATE, dropout, new
+        training.forward(lists_of(x), NUMBERS, *given, 0, 32, 0, BATCH)
     expected = [[16]] * BATCH if gated else [[16], [16], list(range(17)), *[[16]] * 4]
     assert [index[:c].tolist() for index, c in zip(new[0], new[2], strict=True)] == expected
+    losses = np.zeros(BATCH)
+    training.close(new, ONE, losses, np.zeros((BATCH, 32), np.float32), 0, BATCH)
     assert np.isnan(losses).all()
 
 
@@ -193,76 +226,101 @@ class Stepped:
         self.bias_after = self.bias - rate * self.bias_momentum_after
         self.below = np.where(self.x != 0, (self.delta @ self.weight + self.penalty) * self.scale, 0)
 
-    def room(self, shares: int) -> tuple[np.ndarray, ...]:
+    def room(self) -> tuple[np.ndarray, Any]:
         most = BATCH * max(self.weight.shape)
-        starts = np.empty((shares, max(self.weight.shape) + 1), np.int64)
-        return starts, *(np.empty(most, kind) for kind in (np.int32, np.float32, np.float32))
+        starts = np.empty(max(self.weight.shape) + 1, np.int64)
+        return starts, (np.empty(most, np.int32), np.empty(most, np.float32))
 
     def state(self, by_unit: bool) -> tuple[Any, Any]:
         turned = (self.weight, self.momentum) if by_unit else (self.weight.T, self.momentum.T)
         rows, momenta = map(padded, turned)
         return (rows, momenta), (padded(self.bias)[0], padded(self.bias_momentum)[0])
 
+    def limit(self, max_norm: float) -> None:
+        norms = np.sqrt(np.square(self.weight_after.astype(np.float64)).sum(1, keepdims=True))
+        assert max_norm == np.inf or self.weight.size == 1 or (norms > max_norm).any()
+        scales = np.where(norms > max_norm, max_norm / np.maximum(norms, 1), 1)
+        self.weight_after = self.weight_after * scales.astype(np.float32)
+
     def assert_stepped(self, state: tuple[Any, Any], by_unit: bool) -> None:
         (rows, momenta), (bias, bias_momenta) = state
         for found, expected in ((rows, self.weight_after), (momenta, self.momentum_after)):
-            np.testing.assert_array_equal(found, padded(expected if by_unit else expected.T))
+            np.testing.assert_allclose(found, padded(expected if by_unit else expected.T), rtol=4e-7)
         np.testing.assert_array_equal(bias, padded(self.bias_after)[0])
         np.testing.assert_array_equal(bias_momenta, padded(self.bias_momentum_after)[0])
 
 
 SHAPES = pytest.mark.parametrize(("inputs", "units"), [(1, 1), (16, 16), (50, 17), (40, 300)])
-SHARES = pytest.mark.parametrize("shares", [1, 3])
+PARTS = pytest.mark.parametrize("parts", [1, 3])
+LIMITS = pytest.mark.parametrize("max_norm", [np.inf, 4.0])
+
+
+def columns_of(units: int, parts: int) -> list[tuple[int, int, int, int]]:
+    """Of each part the tiles, from the first to the last, and the columns."""
+    edges = tiles(padded(np.zeros((1, units))).shape[1])
+    return [(f, g, edges[f], edges[g]) for f, g in (part(edges, p, parts) for p in range(parts)) if g > f]
+
+
+def in_parts(state: Any, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    """The columns of weights and momenta, as matrices of their own."""
+    return tuple(np.ascontiguousarray(rows[:, low:high]) for rows in state)
 
 
 @SHAPES
-@SHARES
+@PARTS
+@LIMITS
 @pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.parametrize("block", [128, 512])
-def test_a_step_by_input(inputs, units, shares, wanted, block):
+def test_a_step_by_input(inputs, units, parts, wanted, block, max_norm):
     case = Stepped(inputs, units)
-    state, room = case.state(by_unit=False), case.room(shares)
-    squares = np.full((shares, 400), 7, np.float32)
-    below = np.zeros((BATCH, inputs) if wanted else (0, 0), np.float32)
-    given = lists_of(case.x), padded(case.delta), BATCH, *state, squares, case.descent
-    for share in range(shares):
-        update.by_input(*given, below, case.penalty, case.scale, block, room, share, shares)
-    case.assert_stepped(state, by_unit=False)
-    np.testing.assert_array_equal(squares[:, :units].sum(0), np.square(case.weight_after).sum(1))
+    case.limit(max_norm)
+    (state, biases), (starts, room) = case.state(by_unit=False), case.room()
+    edges = tiles(state[0].shape[1])
+    turn(lists_of(case.x), 0, BATCH, starts[: inputs + 1], *room, 0, inputs)
+    turned = starts[: inputs + 1], *room
+    dots = np.full((len(edges) - 1) * starts[inputs] if wanted else 0, 9, np.float32)
+    rest = turned, case.descent, np.float32(max_norm), dots, block, edges
+    for f, g, low, high in columns_of(units, parts):
+        weights = in_parts(state, low, high)
+        update.by_input(padded(case.delta), BATCH, weights, biases, *rest, f, g)
+        for whole_rows, rows in zip(state, weights, strict=True):
+            whole_rows[:, low:high] = rows
+    case.assert_stepped((state, biases), by_unit=False)
     if wanted:
+        below = np.zeros((BATCH, inputs), np.float32)
+        for low, high in ((0, inputs // 2), (inputs // 2, inputs)):
+            update.pass_down(turned, dots, len(edges) - 1, below, case.penalty, case.scale, low, high)
         np.testing.assert_array_equal(below, case.below)
 
 
 @SHAPES
-@SHARES
-def test_a_step_across(inputs, units, shares):
+@PARTS
+@LIMITS
+def test_a_step_across(inputs, units, parts, max_norm):
     case = Stepped(inputs, units)
-    (weights, biases), room = case.state(by_unit=False), case.room(shares)
-    squares = np.full((shares, 400), 7, np.float32)
-    given = lists_of(case.delta), padded(case.delta), BATCH, padded(case.x), weights, units, biases, squares
-    for share in range(shares):
-        update.across(*given, case.descent, room, share, shares)
-    case.assert_stepped((weights, biases), by_unit=False)
-    np.testing.assert_array_equal(squares[:, :units].sum(0), np.square(case.weight_after).sum(1))
+    case.limit(max_norm)
+    (state, biases), room = case.state(by_unit=False), case.room()
+    given = lists_of(case.delta), padded(case.delta), BATCH, padded(case.x)
+    for _, _, low, high in columns_of(units, parts):
+        weights = in_parts(state, low, high)
+        rest = units, biases, case.descent, np.float32(max_norm), *room, low, high
+        update.across(*given, weights, *rest)
+        for whole_rows, rows in zip(state, weights, strict=True):
+            whole_rows[:, low:high] = rows
+    case.assert_stepped((state, biases), by_unit=False)
 
 
 @SHAPES
-@SHARES
-@pytest.mark.parametrize("max_norm", [np.inf, 4.0])
-def test_a_step_by_unit(inputs, units, shares, max_norm):
+@PARTS
+@LIMITS
+def test_a_step_by_unit(inputs, units, parts, max_norm):
     case = Stepped(inputs, units)
-    state, room = case.state(by_unit=True), case.room(shares)
-    norms = np.sqrt(np.square(case.weight_after).sum(1, keepdims=True))
-    if max_norm < np.inf:
-        assert inputs == 1 or (norms > max_norm).any()
-        case.weight_after = case.weight_after * np.minimum(max_norm / np.maximum(norms, 1), 1)
-    given = lists_of(case.delta), padded(case.delta), BATCH, padded(case.x), *state, case.descent
-    for share in range(shares):
-        update.by_unit(*given, np.float32(max_norm), room, share, shares)
-    if max_norm < np.inf:
-        np.testing.assert_allclose(state[0][0], padded(case.weight_after), rtol=1e-6)
-        state[0][0][:] = padded(case.weight_after)
-    case.assert_stepped(state, by_unit=True)
+    case.limit(max_norm)
+    (state, biases), room = case.state(by_unit=True), case.room()
+    given = lists_of(case.delta), padded(case.delta), BATCH, padded(case.x), state, biases, case.descent
+    for _, _, low, high in columns_of(units, parts):
+        update.by_unit(*given, np.float32(max_norm), *room, low, high)
+    case.assert_stepped((state, biases), by_unit=True)
 
 
 @SHAPES

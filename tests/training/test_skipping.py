@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from ccsweep.estimator.factors import Factors
 from ccsweep.estimator.statistics import count
-from ccsweep.kernels import update
+from ccsweep.kernels import step
 from ccsweep.network import ConditionalLinear, ConditionalMLP
-from ccsweep.training.layout import ByInput, ByUnit, Threads
+from ccsweep.training.layout import Threads
 from ccsweep.training.skipping import EXAMINED, Densities, SkippingExamination, SkippingStep, step_key
 from tests.kernels.reference import kept
 
@@ -244,33 +244,30 @@ def test_blocks_change_nothing(gated, monkeypatch):
         assert_near(*pair)
 
 
-@pytest.mark.parametrize("turning", [0, 10**6])
-def test_the_first_layer_goes_the_cheaper_way(turning, monkeypatch):
-    calls = []
-    monkeypatch.setattr("ccsweep.training.layout.TURNING", turning)
-    for name in ("across", "by_input"):
-        kernel = getattr(update, name)
-        monkeypatch.setattr(update, name, lambda *given, n=name, k=kernel: (calls.append(n), k(*given))[1])
+@pytest.mark.parametrize(("density", "across"), [(1.0, True), (0.1, False)])
+def test_the_first_layer_goes_the_cheaper_way(density, across):
+    """Where fewer units are active than inputs, gradients are summed up by unit."""
     network = draw([130, 40, 20, 10], dropout_hidden=0.5)
     optimizer, config = sgd(network), settings_of(0.01, 0.01)
     reference, skipping = Reference(network, config, optimizer), SkippingStep(network, config)
     skipping.load(optimizer)
-    x, labels = batch_of(network, 33, 1.0)
+    x, labels = batch_of(network, 33, density)
     skipping.step(x, labels, KEY, RATE, 0.5)
+    lists = [level.lists for level in skipping._room.levels]
+    assert step._across_is_less(skipping._records[0], lists[0], lists[1]) == across
     skipping.store(optimizer)
     reference.step(x, labels, KEY, 0.5)
     assert_same_state(network, optimizer, reference)
-    assert calls == ["by_input", "by_input", "by_input" if turning else "across"]
 
 
 @pytest.mark.parametrize(
     ("rank", "before", "on", "found"),
     [
-        (5, 0.5, 0.1, [ByUnit, ByUnit]),
-        (5, 0.5, 0.6, [ByInput, ByInput]),
-        (5, 0.3, 0.2, [ByUnit, ByUnit]),
-        (60, 0.3, 0.1, [ByInput, ByUnit]),  # the first layer's estimator costs as much as it could spare
-        (5, 0.2, 0.19, [ByInput, ByUnit]),
+        (5, 0.5, 0.1, [True, True]),
+        (5, 0.5, 0.6, [False, False]),
+        (5, 0.3, 0.2, [True, True]),
+        (60, 0.3, 0.1, [False, True]),  # the first layer's estimator costs as much as it could spare
+        (5, 0.2, 0.19, [False, True]),
     ],
 )
 def test_a_gated_layer_goes_the_way_that_is_less(rank, before, on, found):
@@ -278,14 +275,14 @@ def test_a_gated_layer_goes_the_way_that_is_less(rank, before, on, found):
     network = draw([200, 200, 200, 10], (0, 1), rank)
     skipping = SkippingStep(network, settings_of())
     skipping.load(sgd(network), [Densities(before, on)] * 3)
-    assert [type(layer) for layer in skipping._layers] == [*found, ByInput]
+    assert [layer.by_unit for layer in skipping._layers] == [*found, False]
 
 
 def test_dropout_belongs_to_the_densities():
     network = draw([200, 200, 200, 10], (0, 1), 5, dropout_input=0.5, dropout_hidden=0.0)
     skipping = SkippingStep(network, settings_of())
     skipping.load(sgd(network), [Densities(0.6, 0.4)] * 3)
-    assert [type(layer) for layer in skipping._layers[:2]] == [ByInput, ByUnit]
+    assert [layer.by_unit for layer in skipping._layers] == [False, True, False]
 
 
 def test_another_key_is_another_training():
@@ -401,10 +398,10 @@ def test_an_examination_twice_over_is_the_same():
 
 def test_a_warm_up_leaves_nothing_to_compile():
     program = (
-        "from ccsweep.kernels import training, update\n"
+        "from ccsweep.kernels import step, training\n"
         "from ccsweep.training.skipping import SkippingExamination, warm_up\n"
         "from tests.training import test_skipping as tests\n"
-        "kernels = [k for m in (training, update) for k in vars(m).values() if hasattr(k, 'stats') and k.stats.cache_path]\n"
+        "kernels = [step.step, training.take, training.finish, training.examine]\n"
         "before = tests.torch.get_rng_state()\n"
         "warm_up(tests.settings_of(0.1, 0.1, 2.0))\n"
         "assert tests.torch.equal(before, tests.torch.get_rng_state())\n"
