@@ -55,7 +55,7 @@ def emitted(build: Callable[..., Any], result: ir.Type, *arguments: ir.Type) -> 
 def key(folder: Path, target: Target) -> str:
     """Names the kernels in a folder as compiled for a target: other sources, another key."""
     digest = hashlib.sha256("\n".join(target).encode())
-    for file in sorted(folder.glob("*.py")):
+    for file in sorted(folder.rglob("*.py")):
         digest.update(file.read_bytes())
     return f"ccsweep-{target.cpu or platform.machine()}-{digest.hexdigest()[:16]}"
 

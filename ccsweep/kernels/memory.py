@@ -56,7 +56,7 @@ def pointer(typing, address):
     """The pointer to an address."""
 
     def codegen(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], ir.IntType(8).aspointer())
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
 
     return types.voidptr(types.intp), codegen
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ccsweep.estimator.factors import Factors
-from ccsweep.kernels.dropout import ALL
 from ccsweep.kernels.memory import TILE, aligned, block, spaced, vectors
-from ccsweep.kernels.sharing import part, tiles
 from ccsweep.kernels.simd import LANES
-from ccsweep.kernels.step import LEVEL, TURNING
+from ccsweep.kernels.training.dropout import ALL
+from ccsweep.kernels.training.sharing import part, tiles
+from ccsweep.kernels.training.step import LEVEL, TURNING
 from ccsweep.network import ConditionalLinear, ConditionalMLP
 
 Array = np.ndarray
@@ -89,7 +89,7 @@ class Level(NamedTuple):
         return cls(_lists(batch, width), *(aligned(batch, spaced(width)) for _ in range(2)))
 
     def record(self) -> tuple[int, ...]:
-        """As ``kernels.step.LEVEL`` has it."""
+        """As ``kernels.training.step.LEVEL`` has it."""
         lists = (part.ctypes.data for part in self.lists)
         addresses = self.rows.ctypes.data, self.delta.ctypes.data
         return self.lists[0].shape[-1], *lists, self.rows.shape[1], *addresses
@@ -119,7 +119,7 @@ class Room:
         dots = np.empty(batch * max(found, default=0), np.float32)
         starts = np.empty((threads, widest + 1), np.int64)
         self.rest = (self.numbers, starts, *pairs, dots, CACHED)
-        """What ``kernels.step.step`` calls its room."""
+        """What ``kernels.training.step.step`` calls its room."""
         self.counter = np.zeros(1, np.int64)
 
 
@@ -214,7 +214,7 @@ class Layer:
                     target[units] = torch.from_numpy(own)
 
     def record(self) -> tuple[int, ...]:
-        """As ``kernels.step.LAYER`` has it."""
+        """As ``kernels.training.step.LAYER`` has it."""
         sizes = self.inputs, self.units, self.width, self.stride, self.parts, self.block
         state = self.rows, self.row_momenta, self.bias, self.bias_momenta
         u, v, shift = self.gate

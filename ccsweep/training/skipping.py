@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ccsweep.config.schema import RanksConfig, TrainingConfig
-from ccsweep.kernels import training
 from ccsweep.kernels.compiling import announced
-from ccsweep.kernels.dropout import write_mask
-from ccsweep.kernels.step import LAYER, step
+from ccsweep.kernels.training import forward
+from ccsweep.kernels.training.dropout import write_mask
+from ccsweep.kernels.training.step import LAYER, step
 from ccsweep.network import ConditionalMLP
 from ccsweep.training.layout import NO_GATE, Array, Layer, Room, Threads, by_unit_is_less, gate, kept
 
@@ -38,7 +38,7 @@ def dropout_mask(shape: torch.Size, key: int, level: int, dropped: float) -> Ten
 
 def warm_up(config: TrainingConfig) -> None:
     """Have the kernels of steps and examinations ready: from the disk, or compiled, which is logged."""
-    with torch.random.fork_rng(devices=[]), announced(training.examine):
+    with torch.random.fork_rng(devices=[]), announced(forward.examine):
         network, x, labels = (
             ConditionalMLP([1] * 4, RanksConfig([1, 1])),
             torch.ones(8, 1),
@@ -200,11 +200,11 @@ class SkippingExamination:
     def _pass(self, x: Array, y: Array, first: int, last: int) -> None:
         room, levels = self._room, self._room.levels
         everything = (np.uint64(0), 0, *kept(0.0))
-        training.take(x, room.numbers, everything, levels[0].lists, room.losses, first, last)
+        forward.take(x, room.numbers, everything, levels[0].lists, room.losses, first, last)
         for k, factors in enumerate(self._gates):
             layer, new = self._layers[k], levels[k + 1].lists
             weights = layer.rows, layer.bias, factors, layer.units, layer.block
-            training.examine(levels[k].lists, room.numbers, *weights, new, self._counts[k], first, last)
+            forward.examine(levels[k].lists, room.numbers, *weights, new, self._counts[k], first, last)
         output, (before, behind) = self._layers[-1], levels[-2:]
         given = output.rows, output.bias, output.units, y, np.float32(1)
-        training.finish(before.lists, *given, behind.delta, room.losses, room.wrong, first, last)
+        forward.finish(before.lists, *given, behind.delta, room.losses, room.wrong, first, last)

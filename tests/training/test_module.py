@@ -138,7 +138,7 @@ def test_three_epochs(step: str, small_job, small_data: Dataset) -> None:
         assert figures["train/loss"] == pytest.approx(epoch.loss, abs=1e-5)
         assert figures["train/learning_rate"] == pytest.approx(0.1 * 0.9**number)
         assert figures["train/momentum"] == pytest.approx(min(0.5 * 1.1**number, 0.58))
-        assert 0 < figures["train/seconds"] < 60  # kernels may be compiled first
+        assert figures["train/seconds"] > 0
         skipped = {"dense": 0.0, "skipping": 1.0}.get(step)
         assert (
             figures["train/skipping"] == skipped
@@ -150,7 +150,7 @@ def test_three_epochs(step: str, small_job, small_data: Dataset) -> None:
             here, abs=1e-4
         )
         assert figures["refresh/count"] == 1
-        assert 0 < figures["refresh/seconds"] < 5
+        assert figures["refresh/seconds"] > 0
         x = small_data.train.images[torch.arange(50) * 120 // 50]
         for k, (old, new) in enumerate(zip(epoch.before, epoch.factors, strict=True)):
             gates = [x @ u @ v + epoch.biases[k] > 0 for u, v in (old, new)]

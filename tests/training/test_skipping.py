@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ccsweep.estimator.factors import Factors
 from ccsweep.estimator.statistics import count
-from ccsweep.kernels import step
+from ccsweep.kernels.training import step
 from ccsweep.network import ConditionalLinear, ConditionalMLP
 from ccsweep.training.layout import Threads
 from ccsweep.training.skipping import EXAMINED, Densities, SkippingExamination, SkippingStep, step_key
@@ -398,10 +398,10 @@ def test_an_examination_twice_over_is_the_same():
 
 def test_a_warm_up_leaves_nothing_to_compile():
     program = (
-        "from ccsweep.kernels import step, training\n"
+        "from ccsweep.kernels.training import forward, step\n"
         "from ccsweep.training.skipping import SkippingExamination, warm_up\n"
         "from tests.training import test_skipping as tests\n"
-        "kernels = [step.step, training.take, training.finish, training.examine]\n"
+        "kernels = [step.step, forward.take, forward.finish, forward.examine]\n"
         "before = tests.torch.get_rng_state()\n"
         "warm_up(tests.settings_of(0.1, 0.1, 2.0))\n"
         "assert tests.torch.equal(before, tests.torch.get_rng_state())\n"

@@ -5,7 +5,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import types
 from numba.extending import intrinsic
 
-from ccsweep.kernels.compiling import jit
+from ccsweep.kernels.compiling import jit, kernel
 from ccsweep.kernels.memory import TILE
 from ccsweep.kernels.simd import LANES
 
@@ -53,7 +53,7 @@ def meet(counter, times, shares):
             _give_way()
 
 
-@jit
+@kernel
 def tiles(width):
     """Where each tile of so many columns begins, and the last one ends; what adds up does so tile by tile.
 
@@ -68,7 +68,7 @@ def tiles(width):
     return edges
 
 
-@jit
+@kernel
 def part(edges, p, parts):
     """Of so many parts one: from its first tile to its last."""
     count = edges.size - 1

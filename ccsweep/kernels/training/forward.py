@@ -6,7 +6,7 @@ as lists of (index, value) pairs, ascending, one for each sample, dropout done a
 
 What is said to do the samples from ``first`` to ``last``, or the columns from ``low`` to ``high``, touches no
 others: threads share the work that way, each with columns of its own, so that no core waits for weights that
-another one wrote. ``dropout`` is (key of the step, level, limit, 1/keep), see ``kernels.dropout``.
+another one wrote. ``dropout`` is (key of the step, level, limit, 1/keep), see ``dropout``.
 
 Where an address is taken of an array made here, its ``ctypes`` is kept, or numba would free it at once.
 """
@@ -14,11 +14,11 @@ Where an address is taken of an array made here, its ``ctypes`` is kept, or numb
 import numpy as np
 
 from ccsweep.kernels.compiling import jit, kernel
-from ccsweep.kernels.dropout import append_kept, list_kept, sample_key
 from ccsweep.kernels.float32 import add_rows
 from ccsweep.kernels.lists import append_positive, turn, within
 from ccsweep.kernels.memory import TILE, floats, ints
 from ccsweep.kernels.simd import LANES, four_dots
+from ccsweep.kernels.training.dropout import append_kept, list_kept, sample_key
 
 
 @jit

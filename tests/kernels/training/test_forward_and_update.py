@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ccsweep.kernels import training, update
 from ccsweep.kernels.lists import turn
-from ccsweep.kernels.sharing import part, tiles
 from ccsweep.kernels.simd import LANES
+from ccsweep.kernels.training import forward, update
+from ccsweep.kernels.training.sharing import part, tiles
 from tests.kernels.reference import kept
 
 KEY, BATCH = np.uint64(0x1234_5678_9ABC_DEF0), 7
@@ -66,7 +66,7 @@ def part_of(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("inputs", [1, 16, 50])
 def test_inputs_are_taken(inputs):
     x, lists, losses = whole(BATCH, inputs), lists_of(np.zeros((BATCH, inputs))), np.full(BATCH, 9.0)
-    training.take(x, NUMBERS, (KEY, 0, *HALF), lists, losses, FIRST, LAST)
+    forward.take(x, NUMBERS, (KEY, 0, *HALF), lists, losses, FIRST, LAST)
     mask = kept(int(KEY), 0, BATCH, inputs, 0.5)
     np.testing.assert_array_equal(rows_of(lists, inputs), part_of(2 * x * mask))
     assert losses.tolist() == [9, *[0] * 5, 9]
@@ -76,7 +76,7 @@ def test_inputs_are_taken(inputs):
 def test_an_input_that_is_not_finite_makes_the_loss_nan(bad):
     x, lists, losses = whole(BATCH, 50), lists_of(np.zeros((BATCH, 50))), np.zeros(BATCH)
     x[3, 49] = bad
-    training.take(x, NUMBERS, (KEY, 0, np.uint32(2**32 - 1), ONE), lists, losses, 0, BATCH)
+    forward.take(x, NUMBERS, (KEY, 0, np.uint32(2**32 - 1), ONE), lists, losses, 0, BATCH)
     assert np.isnan(losses).tolist() == [s == 3 for s in range(BATCH)]
 
 
@@ -114,10 +114,10 @@ def test_forward(inputs, units, low, high, rank, by_unit):
         starts = np.empty(400, np.int64)
         room = np.empty(BATCH * 320, np.int32), np.empty(BATCH * 320, np.float32)
         given = rows, weights, padded(bias)[0], gate, dropout, new, starts, room
-        training.forward_by_unit(lists_of(x), NUMBERS, *given, *columns, *samples)
+        forward.forward_by_unit(lists_of(x), NUMBERS, *given, *columns, *samples)
     else:
         weights = np.ascontiguousarray(padded(weight)[:, low:high]), padded(bias)[0], units, 128
-        training.forward(lists_of(x), NUMBERS, *weights, gate, dropout, new, *columns, *samples)
+        forward.forward(lists_of(x), NUMBERS, *weights, gate, dropout, new, *columns, *samples)
         out = part_of(out)
     out[:, :low], out[:, high:] = 0, 0
     np.testing.assert_array_equal(rows_of(new, units), out)
@@ -129,20 +129,20 @@ def test_lists_that_shares_made_are_joined(shares):
     owner = np.arange(50) * shares // 50
     made = [lists_of(np.where(owner == k, x, 0)) for k in range(shares)]
     new = lists_of(np.zeros((BATCH, 50)))
-    training.merge(tuple(map(np.stack, zip(*made, strict=True))), new, FIRST, LAST)
+    forward.merge(tuple(map(np.stack, zip(*made, strict=True))), new, FIRST, LAST)
     np.testing.assert_array_equal(rows_of(new, 50), part_of(x))
 
 
 def test_a_level_is_closed():
     x, losses, delta = whole(BATCH, 50), np.full(BATCH, 9.0), np.full((BATCH, 64), 5, np.float32)
-    training.close(lists_of(x), np.float32(0.5), losses, delta, FIRST, LAST)
+    forward.close(lists_of(x), np.float32(0.5), losses, delta, FIRST, LAST)
     np.testing.assert_array_equal(losses, 9 + part_of(0.5 * x).sum(1))
     assert [set(row.tolist()) for row in delta] == [{5}, *[{0}] * 5, {5}]
 
 
 def test_lists_are_written_out_as_rows():
     x, rows = whole(BATCH, 50, density=0.4), np.full((BATCH, 64), 8, np.float32)
-    training.spread(lists_of(x), rows, FIRST, LAST)
+    forward.spread(lists_of(x), rows, FIRST, LAST)
     expected = np.full((BATCH, 64), 8, np.float32)
     expected[FIRST:LAST] = padded(x)[FIRST:LAST]
     np.testing.assert_array_equal(rows, expected)
@@ -168,14 +168,14 @@ def test_nan_goes_on(gated):
         )
         room = np.empty(18, np.int64), (np.empty(BATCH * 17, np.int32), np.empty(BATCH * 17, np.float32))
         given = padded(x), padded(weight.T), padded(bias)[0], gate, dropout, new, *room
-        training.forward_by_unit(lists_of(x), NUMBERS, *given, 0, 32, 0, BATCH)
+        forward.forward_by_unit(lists_of(x), NUMBERS, *given, 0, 32, 0, BATCH)
     else:
         given = padded(weight), padded(bias)[0], 17, 128, NO_GATE, dropout, new
-        training.forward(lists_of(x), NUMBERS, *given, 0, 32, 0, BATCH)
+        forward.forward(lists_of(x), NUMBERS, *given, 0, 32, 0, BATCH)
     expected = [[16]] * BATCH if gated else [[16], [16], list(range(17)), *[[16]] * 4]
     assert [index[:c].tolist() for index, c in zip(new[0], new[2], strict=True)] == expected
     losses = np.zeros(BATCH)
-    training.close(new, ONE, losses, np.zeros((BATCH, 32), np.float32), 0, BATCH)
+    forward.close(new, ONE, losses, np.zeros((BATCH, 32), np.float32), 0, BATCH)
     assert np.isnan(losses).all()
 
 
@@ -186,7 +186,7 @@ def test_the_loss_and_its_gradient(classes):
     wrong, delta = np.zeros(BATCH, bool), padded(np.full((BATCH, classes), 5, np.float32))
     share = np.float32(0.25)
     rest = labels, share, delta, losses, wrong, FIRST, LAST
-    training.finish(lists_of(x), padded(weight), padded(bias)[0], classes, *rest)
+    forward.finish(lists_of(x), padded(weight), padded(bias)[0], classes, *rest)
     z = (x @ weight + bias).astype(np.float64)
     softmax = np.exp(z) / np.exp(z).sum(1, keepdims=True)
     done = slice(FIRST, LAST)
@@ -203,7 +203,7 @@ def test_a_sure_answer_keeps_its_digits():
     x, weight = np.ones((1, 1), np.float32), padded(np.array([[20, 0]], np.float32))
     delta = np.zeros((1, LANES), np.float32)
     rest = np.zeros(1, np.int64), ONE, delta, np.zeros(1), np.zeros(1, bool), 0, 1
-    training.finish(lists_of(x), weight, np.zeros(LANES, np.float32), 2, *rest)
+    forward.finish(lists_of(x), weight, np.zeros(LANES, np.float32), 2, *rest)
     np.testing.assert_allclose(delta[0, :2], [-np.exp(-20.0), np.exp(-20.0)], rtol=1e-6)
 
 
@@ -344,7 +344,7 @@ def test_an_examination(inputs, units, gated):
     gate = (padded(u), padded(v), padded(shift)[0]) if gated else (nothing, nothing, nothing[:, 0:0].ravel())
     new, counts = lists_of(np.zeros((BATCH, units))), np.full((BATCH, 3), 4)
     weights = padded(weight), padded(bias)[0], gate, units, 128
-    training.examine(lists_of(x), NUMBERS, *weights, new, counts, FIRST, LAST)
+    forward.examine(lists_of(x), NUMBERS, *weights, new, counts, FIRST, LAST)
     z = x @ weight + bias
     on = x @ u @ v + bias + shift > 0 if gated else np.ones_like(z, bool)
     np.testing.assert_array_equal(rows_of(new, units), part_of(np.maximum(z, 0) * on))
@@ -365,7 +365,7 @@ def test_a_cpu_without_the_instructions():
     environment = os.environ | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
     done = subprocess.run(
         [sys.executable, "-c", program, __file__],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         env=environment,
         capture_output=True,
         text=True,

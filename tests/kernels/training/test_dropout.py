@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from ccsweep.kernels import dropout
-from ccsweep.kernels.dropout import ALL
 from ccsweep.kernels.simd import LANES
+from ccsweep.kernels.training import dropout
+from ccsweep.kernels.training.dropout import ALL
 from tests.kernels import reference
 from tests.kernels.test_simd import ODD, called
 

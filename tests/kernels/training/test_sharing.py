@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ccsweep.kernels.compiling import jit
-from ccsweep.kernels.sharing import SPINS, meet, part, tiles
+from ccsweep.kernels.training.sharing import SPINS, meet, part, tiles
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from numba import carray
 from ccsweep.kernels.compiling import jit, kernel
 from ccsweep.kernels.lists import turn
 from ccsweep.kernels.memory import pointer
-from ccsweep.kernels.sharing import meet, part, tiles
-from ccsweep.kernels.training import close, finish, forward, forward_by_unit, merge, spread, take
-from ccsweep.kernels.update import across, by_input, by_unit, gradients_by_sample, pass_down
+from ccsweep.kernels.training.forward import close, finish, forward, forward_by_unit, merge, spread, take
+from ccsweep.kernels.training.sharing import meet, part, tiles
+from ccsweep.kernels.training.update import across, by_input, by_unit, gradients_by_sample, pass_down
 
 TURNING = 4
 """What it takes to turn round a gradient, in multiply-adds for each weight."""
@@ -143,7 +143,7 @@ def step(
             and values float32 (batch * widest,), dots float32 (batch * widest * tiles,). Last the bytes of
             deltas that all inputs go through together.
         losses: float64 (batch,), filled: of each sample.
-        wrong: bool (batch,), filled; see ``training.finish``.
+        wrong: bool (batch,), filled; see ``forward.finish``.
         counter: int64 (1,), 0; see ``sharing.meet``.
         share: of the work.
         shares: how many there are: as many threads run this at the same time.
