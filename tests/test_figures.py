@@ -12,6 +12,8 @@ def test_no_study_may_choose_by_the_test_images() -> None:
         "theoretical_speedup_inference",
         "measured_speedup_batch1",
         "measured_speedup_batch256",
+        "engine_over_best_peer_batch1",
+        "engine_over_best_peer_batch256",
         "best_epoch",
         "epochs",
         "seconds",

@@ -3,7 +3,7 @@
 import copy
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
@@ -18,21 +18,35 @@ from ccsweep.engine.layers import Layer, layers_of
 from ccsweep.engine.peers import Run, UnavailableError
 from ccsweep.engine.plan import Plan
 from ccsweep.engine.tune import compile
-from ccsweep.figures import high, low, measured
+from ccsweep.figures import ahead, high, low, measured
+from ccsweep.kernels.dense import allowed
+from ccsweep.kernels.simd import COMPRESSES, FUSES
+from ccsweep.kernels.vnni import WIDTH
 from ccsweep.network import ConditionalMLP
 
-EAGER, ENGINE = "torch eager", "ccsweep engine"
+EAGER, ENGINE, EXACT = "torch float32", "ccsweep engine", "exact skip"
 ROUNDS, ROUND_SECONDS, PLAN_SECONDS = 9, 0.08, 0.1
 BATCH = 2000  # samples at a time where predictions are compared
 
-Peer = Callable[[Sequence[Layer], Tensor, int], Run]
-"""Made from the layers, inputs as they will come, and the number of threads."""
+Peer = Callable[[Sequence[Layer], Tensor, Tensor, int], Run]
+"""Made from the layers, calibration inputs, inputs as they will come, and the number of threads."""
 
-PEERS: Mapping[str, Peer] = {
-    "torch.compile": lambda layers, x, threads: peers.compiled_by_torch(layers, x),
-    "ONNX Runtime": lambda layers, x, threads: peers.onnxruntime(layers, threads),
-    "exact skip": lambda layers, x, threads: peers.exact_skip(layers, threads),
+QUICK: Mapping[str, Peer] = {
+    "torch bfloat16": lambda layers, calibration, x, threads: peers.bfloat16(layers),
+    "torch int8": lambda layers, calibration, x, threads: peers.int8_of_torch(layers),
+    "ONNX Runtime int8": lambda layers, calibration, x, threads: peers.onnxruntime_int8(layers, threads),
 }
+"""Made in a second, and one of them mostly the fastest: what every run is timed beside."""
+PEERS: Mapping[str, Peer] = {
+    "torch.compile": lambda layers, calibration, x, threads: peers.compiled_by_torch(layers, x),
+    "ONNX Runtime float32": lambda layers, calibration, x, threads: peers.onnxruntime(layers, threads),
+    **QUICK,
+    "ONNX Runtime int8 static": lambda layers, calibration, x, threads: peers.onnxruntime_int8(
+        layers, threads, calibration
+    ),
+    EXACT: lambda layers, calibration, x, threads: peers.exact_skip(layers, threads),
+}
+"""What a user would take instead of the engine; exact skip is a part of it, and counts as no peer."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,16 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What a candidate answers, with batches of the size that is timed."""
+
+    changed: float
+    """Share of inputs for which the network itself, in float32 with its gates, predicts another class."""
+    error: float
+    """In percent."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All candidates for one batch size and thread count, timed in turns."""
 
@@ -59,15 +83,32 @@ class Comparison:
     differing: float
     """Share of the timed inputs for which engine and network predict another class."""
     gain: Interval
-    """How many times faster the engine is than torch eager, by turns of the two."""
+    """How many times faster the engine is than torch in float32, by turns of the two."""
+    lead: Interval
+    """The same over the fastest peer."""
+    answers: dict[str, Answers] = field(default_factory=dict)
+    """Of each candidate, where they were counted."""
 
-    def speedup(self, name: str = ENGINE) -> float:
-        """How many times faster than torch eager, by medians."""
-        return self.timings[EAGER].median / self.timings[name].median
+    @property
+    def best_peer(self) -> str:
+        """Who is fastest, the engine and its parts left out."""
+        return fastest({name: timing.median for name, timing in self.timings.items()})
+
+    def speedup(self, name: str = ENGINE, over: str = EAGER) -> float:
+        """How many times faster one is than another, by medians."""
+        return self.timings[over].median / self.timings[name].median
 
     def as_json(self) -> dict[str, Any]:
         """All of it in plain types."""
-        return asdict(self) | {"speedup": {name: self.speedup(name) for name in self.timings}}
+        return asdict(self) | {
+            "best_peer": self.best_peer,
+            "speedup": {name: self.speedup(name) for name in self.timings},
+        }
+
+
+def fastest(medians: Mapping[str, float]) -> str:
+    """The peer that takes least: of all but the engine and its parts."""
+    return min(set(medians) - {ENGINE, EXACT}, key=lambda name: medians[name])
 
 
 def compare(
@@ -80,8 +121,9 @@ def compare(
     with_peers: Mapping[str, Peer] = PEERS,
     plan_seconds: float | None = None,
     enough: Callable[[Sequence[Turn[str]]], bool] = lambda timed: False,
+    labels: Tensor | None = None,
 ) -> Comparison:
-    """Time torch eager, the peers and the engine.
+    """Time torch, the peers and the engine.
 
     Args:
         network: trained, on the CPU, in eval mode.
@@ -93,6 +135,7 @@ def compare(
         with_peers: what else to time.
         plan_seconds: for each race while the engine makes its plan; None means its own choice.
         enough: whether the turns so far will do, which may be before the time is over.
+        labels: (samples,) of the inputs; with them all candidates' answers are counted.
 
     Raises:
         UserError: a weight is not finite.
@@ -105,23 +148,59 @@ def compare(
     with torch_threads(threads):
         for name, make in with_peers.items():
             try:
-                candidates[name] = make(layers, batches[0], threads)
+                candidates[name] = make(layers, calibration, batches[0], threads)
             except UnavailableError as reason:
                 unavailable[name] = str(reason)
         candidates[ENGINE] = engine
         timed = turns({name: _fresh(run, batches) for name, run in candidates.items()}, seconds, enough)
+        answers = {}
+        if labels is not None:
+            known = torch.cat(split(labels, batch_size))
+            own = answered(network, batches)
+            answers = {name: _counted(answered(run, batches), own, known) for name, run in candidates.items()}
     timings = {name: _timing([t for turn in timed for t in turn[name]]) for name in candidates}
-    return Comparison(engine.plan, timings, unavailable, differing(network, engine, inputs), gain(timed))
+    return Comparison(
+        engine.plan,
+        timings,
+        unavailable,
+        differing(network, engine, inputs),
+        gain(timed),
+        gain(timed, over=fastest({name: timing.median for name, timing in timings.items()})),
+        answers,
+    )
 
 
-def gain(timed: Sequence[Turn[str]]) -> Interval:
-    """How many times faster the engine is than torch eager: the median over turns, and its ends."""
-    return around_median([median(turn[EAGER]) / median(turn[ENGINE]) for turn in timed])
+@torch.no_grad()
+def answered(run: Run, batches: Sequence[Tensor]) -> Tensor:
+    """The class that is predicted for each input."""
+
+    def answer(x: Tensor) -> Tensor:
+        found: Any = run(x)
+        logits = found[0] if isinstance(found, list) else found  # ONNX Runtime has a list of outputs
+        return torch.as_tensor(logits).argmax(1)
+
+    return torch.cat([answer(x) for x in batches])
+
+
+def _counted(answers: Tensor, own: Tensor, labels: Tensor) -> Answers:
+    changed, wrong = ((answers != other).double().mean() for other in (own, labels))
+    return Answers(float(changed), 100 * float(wrong))
+
+
+def gain(timed: Sequence[Turn[str]], over: str = EAGER) -> Interval:
+    """How many times faster the engine is than another: the median over turns, and its ends."""
+    return around_median([median(turn[over]) / median(turn[ENGINE]) for turn in timed])
 
 
 def is_known(timed: Sequence[Turn[str]]) -> bool:
     """Whether more turns would hardly tell more of :func:`gain`."""
     return gain(timed).is_narrow
+
+
+def instructions() -> list[str]:
+    """What the engine uses of this CPU, as vendors call it."""
+    has = {"FMA": FUSES, "AVX-512": COMPRESSES, f"VNNI in {WIDTH} bits": WIDTH > 0, "AMX": allowed()}
+    return [name for name, found in has.items() if found]
 
 
 def split(inputs: Tensor, batch_size: int) -> list[Tensor]:
@@ -162,9 +241,10 @@ def figures(comparisons: Sequence[Comparison]) -> dict[str, float]:
     found: dict[str, float] = {}
     for compared in comparisons:
         if compared.plan.threads == 1:
-            key = measured(compared.plan.batch_size).key
-            found[key] = round(compared.gain.value, 4)
-            found |= {low(key): round(compared.gain.low, 4), high(key): round(compared.gain.high, 4)}
+            size = compared.plan.batch_size
+            for key, times in ((measured(size).key, compared.gain), (ahead(size).key, compared.lead)):
+                found[key] = round(times.value, 4)
+                found |= {low(key): round(times.low, 4), high(key): round(times.high, 4)}
     return found
 
 

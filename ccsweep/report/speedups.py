@@ -11,7 +11,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from ccsweep.engine.benchmark import Comparison
+from ccsweep.engine.benchmark import Answers, Comparison
 from ccsweep.engine.plan import LayerPlan, Plan
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, WAYS, LayerCost, limit, products
 from ccsweep.report.canvas import (
@@ -39,41 +39,53 @@ def show(report: dict[str, Any], comparisons: Sequence[Comparison]) -> None:
     """Print the times, what the engine does in each case, and where it is stored."""
     console = terminal()
     heading(console, report)
-    console.print(f"timed on {escape(report['cpu'])}: fresh test images on every call, all in turns")
+    machine = ", ".join([report["cpu"], *report["instructions"]])
+    console.print(f"timed on {escape(machine)}: fresh test images on every call, all in turns")
+    console.print(
+        "changed: answers other than the network's own in float32 with its gates; error: on test images, %"
+    )
     console.print(_times(comparisons))
     unavailable = {name: why for compared in comparisons for name, why in compared.unavailable.items()}
     for name, why in unavailable.items():
         console.print(f"[yellow]{name} is not available: {escape(why)}[/]", soft_wrap=True)
-    console.print("the engine's way through each layer, and how many test images it gives another class")
-    console.print("than the network with its gates does (the others compute every unit, without gates):")
+    console.print("the engine's way through each layer:")
     for compared in comparisons:
         plan = compared.plan
-        case = f"batch {plan.batch_size}, {_threads(plan)}: {', '.join(plan.ways)}"
-        console.print(f"  {case}; {compared.differing:.2%} of {report['images']:,}", soft_wrap=True)
+        console.print(f"  batch {plan.batch_size}, {_threads(plan)}: {', '.join(plan.ways)}", soft_wrap=True)
         for note in plan.notes:
             console.print(f"  note: {note}", soft_wrap=True)
     closing(console, report)
 
 
 def _times(comparisons: Sequence[Comparison]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("batch", "threads"):
         table.add_column(name, justify="right")
     table.add_column("")
-    for name in ("median us", "middle half", "over eager"):
-        table.add_column(name, justify="right")
+    for name in ("us", "middle half", "over torch", "best peer", "changed", "error"):
+        table.add_column(name, justify="right", no_wrap=True)
     for compared in comparisons:
         for name, time in compared.timings.items():
             table.add_row(
                 f"{compared.plan.batch_size}",
                 f"{compared.plan.threads}",
                 name,
-                f"{time.median:.1f}",
-                f"{time.low:.1f} to {time.high:.1f}",
+                _microseconds(time.median),
+                f"{_microseconds(time.low)} to {_microseconds(time.high)}",
                 f"{compared.speedup(name):.2f}x",
+                f"{compared.speedup(name, over=compared.best_peer):.2f}x",
+                *_answers(compared.answers.get(name)),
             )
         table.add_section()
     return table
+
+
+def _microseconds(took: float) -> str:
+    return f"{took:.1f}" if took < 100 else f"{took:,.0f}"
+
+
+def _answers(found: Answers | None) -> tuple[str, str]:
+    return ("-", "-") if found is None else (f"{found.changed:.2%}", f"{found.error:.2f}")
 
 
 def draw(path: Path, title: str, comparisons: Sequence[Comparison]) -> Path:

@@ -7,7 +7,7 @@ import torch
 
 from ccsweep.config.schema import Config
 from ccsweep.data.progress import Bar
-from ccsweep.engine.benchmark import compare, figures
+from ccsweep.engine.benchmark import compare, figures, instructions
 from ccsweep.engine.clock import alone
 from ccsweep.report import speedups, write
 from ccsweep.report.run import describe
@@ -24,7 +24,7 @@ SECONDS = 3.0
 
 
 def benchmark(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[str, Any]:
-    """Time the network of ``run`` on the test images; their labels are not looked at.
+    """Time the network of ``run`` on the test images, and count what all candidates answer.
 
     Args:
         config: this command's, read on top of the settings of ``run``: other ranks or another estimator.
@@ -38,14 +38,15 @@ def benchmark(config: Config, folder: TrialFolder, overrides: list[str]) -> dict
         UserError: no such run, or an override that a trained run cannot take.
     """
     with taken_up(config, folder, overrides) as (run, job, dataset):
-        network, calibration = job.module.network.cpu().eval(), job.calibration.cpu()
-        images = dataset.test.images
+        network = job.module.network.cpu().eval()
+        # Of images that it was trained on a network is surer: a plan is to be judged on others.
+        calibration, images, labels = dataset.validation.images, dataset.test.images, dataset.test.labels
         counts = sorted({1, torch.get_num_threads()})
         cases = [(size, threads) for threads in counts for size in BATCH_SIZES]
         compared = []
         with alone(), Bar("timing", len(cases), "cases") as progress:
             for size, threads in cases:
-                compared.append(compare(network, calibration, images, size, threads, SECONDS))
+                compared.append(compare(network, calibration, images, size, threads, SECONDS, labels=labels))
                 progress.update()
         found = figures(compared)
         run.log_metrics(found, step=0)
@@ -55,6 +56,7 @@ def benchmark(config: Config, folder: TrialFolder, overrides: list[str]) -> dict
             **describe(job.config, dataset),
             **found,
             "cpu": hardware["cpu"],
+            "instructions": instructions(),
             "images": len(images),
             "comparisons": [each.as_json() for each in compared],
             "run_id": run.id,

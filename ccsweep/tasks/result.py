@@ -10,7 +10,7 @@ from typing import Any
 from ccsweep import report
 from ccsweep.data.dataset import Dataset
 from ccsweep.engine import served
-from ccsweep.engine.benchmark import Comparison, compare, figures
+from ccsweep.engine.benchmark import QUICK, Comparison, compare, figures
 from ccsweep.engine.clock import alone
 from ccsweep.errors import UserError
 from ccsweep.figures import MEASURED
@@ -88,7 +88,7 @@ def _measured_if_possible(run: Run, job: Job, dataset: Dataset, with_model: bool
 
 
 def measure(run: Run, job: Job, dataset: Dataset, with_model: bool = True) -> dict[str, float]:
-    """Time the job's network, log what it gained over torch, and log the network as a model.
+    """Time the job's network, log what it gained over torch and the fastest peer, and log it as a model.
 
     Args:
         run: where it goes.
@@ -105,7 +105,7 @@ def measure(run: Run, job: Job, dataset: Dataset, with_model: bool = True) -> di
     calibration, images = calibration[:most], dataset.validation.images[:most]
     with alone():
         compared = [
-            compare(network, calibration, images, size, 1, MEASURED_SECONDS, {}, PLAN_SECONDS)
+            compare(network, calibration, images, size, 1, MEASURED_SECONDS, QUICK, PLAN_SECONDS)
             for size in MEASURED
         ]
     found = figures(compared)

@@ -7,6 +7,7 @@ from ccsweep.engine import benchmark, tune
 from ccsweep.engine.benchmark import (
     EAGER,
     ENGINE,
+    EXACT,
     Comparison,
     Timed,
     Timing,
@@ -31,7 +32,7 @@ def _quick(monkeypatch):
 def test_a_comparison(network):
     inputs = torch.randn(300, 40)
 
-    def none(layers, x, threads):
+    def none(layers, calibration, x, threads):
         assert x.shape == (32, 40)
         raise UnavailableError("not on this machine")
 
@@ -84,13 +85,13 @@ def test_a_timing_is_its_quartiles():
     assert benchmark._timing([1.0, 2.0]) == Timing(1.5, 1.25, 1.75, 2)
 
 
-GAIN = Interval(3.14159, 2.9, 3.5)
+GAIN, LEAD = Interval(3.14159, 2.9, 3.5), Interval(1.23456, 1.2, 1.3)
 
 
 def comparison(network, batch: int, threads: int, **timings: float) -> Comparison:
     plan = Plan(batch, threads, "auto", (), 1.0, 1.0, 0.0, 1, 1)
     return Comparison(
-        plan, {name: Timing(took, took, took, 9) for name, took in timings.items()}, {}, 0.0, GAIN
+        plan, {name: Timing(took, took, took, 9) for name, took in timings.items()}, {}, 0.0, GAIN, LEAD
     )
 
 
@@ -107,10 +108,57 @@ def test_speedups_are_over_torch_eager(network):
         "measured_speedup_batch8": 3.1416,
         "measured_speedup_batch8_low": 2.9,
         "measured_speedup_batch8_high": 3.5,
+        "engine_over_best_peer_batch8": 1.2346,
+        "engine_over_best_peer_batch8_low": 1.2,
+        "engine_over_best_peer_batch8_high": 1.3,
         "measured_speedup_batch64": 3.1416,
         "measured_speedup_batch64_low": 2.9,
         "measured_speedup_batch64_high": 3.5,
+        "engine_over_best_peer_batch64": 1.2346,
+        "engine_over_best_peer_batch64_low": 1.2,
+        "engine_over_best_peer_batch64_high": 1.3,
     }
+
+
+def test_the_best_peer_is_none_of_ours(network):
+    times = {EAGER: 60.0, "other": 20.0, EXACT: 5.0, ENGINE: 4.0}
+    compared = comparison(network, 8, 1, **times)
+    assert compared.best_peer == compared.as_json()["best_peer"] == "other"
+    assert compared.speedup(over=compared.best_peer) == 5
+    assert comparison(network, 8, 1, **{EAGER: 60.0, ENGINE: 4.0}).best_peer == EAGER
+    assert gain([{"other": [6.0], ENGINE: [2.0]}] * 6, over="other") == Interval(3.0, 3.0, 3.0)
+
+
+def test_answers_are_counted_against_the_network_and_the_labels(network):
+    inputs = torch.randn(100, 40)
+    own = network(inputs).argmax(1)
+    labels = torch.where(torch.arange(100) < 10, own, (own + 1) % 5)
+
+    def otherwise(layers, calibration, x, threads):
+        """As the network answers, but for those inputs that are large in one place; as ONNX Runtime gives it."""
+
+        def run(x):
+            answers = (network(x).argmax(1) + (x[:, 0] > 1)) % 5
+            return [torch.nn.functional.one_hot(answers, 5).numpy()]
+
+        return run
+
+    found = compare(network, inputs, inputs, 10, 1, 0.0, {"otherwise": otherwise}, labels=labels)
+    assert list(found.answers) == [EAGER, "otherwise", ENGINE]
+    large = inputs[:, 0] > 1
+    assert found.answers["otherwise"].changed == pytest.approx(large.double().mean().item())
+    wrong = torch.where(large, (own + 1) % 5, own) != labels
+    assert found.answers["otherwise"].error == pytest.approx(100 * wrong.double().mean().item())
+    assert found.answers[ENGINE].changed == found.differing
+    assert found.as_json()["answers"]["otherwise"]["changed"] == found.answers["otherwise"].changed
+    assert compare(network, inputs, inputs, 10, 1, 0.0, {}).answers == {}
+
+
+def test_a_cpus_instructions_are_named(monkeypatch):
+    assert set(benchmark.instructions()) <= {"FMA", "AVX-512", "VNNI in 256 bits", "VNNI in 512 bits", "AMX"}
+    for name, has in (("FUSES", True), ("COMPRESSES", False), ("WIDTH", 256), ("allowed", lambda: False)):
+        monkeypatch.setattr(benchmark, name, has)
+    assert benchmark.instructions() == ["FMA", "VNNI in 256 bits"]
 
 
 def test_a_gain_is_found_turn_by_turn_and_has_an_interval():
@@ -140,7 +188,7 @@ def test_all_candidates_get_the_same_threads_and_batches(network, monkeypatch):
             run()
         return [{name: [1.0] for name in candidates}]
 
-    def peer(layers, x, threads):
+    def peer(layers, calibration, x, threads):
         asked.update(layers=len(layers), peer_threads=threads, example=x)
         return seen.append
 
@@ -168,16 +216,32 @@ def test_all_candidates_get_the_same_threads_and_batches(network, monkeypatch):
 
 def test_what_a_benchmark_times_by_default(monkeypatch):
     asked = []
-    for name in ("compiled_by_torch", "onnxruntime", "exact_skip"):
+    makers = (
+        "compiled_by_torch",
+        "onnxruntime",
+        "bfloat16",
+        "int8_of_torch",
+        "onnxruntime_int8",
+        "exact_skip",
+    )
+    for name in makers:
         monkeypatch.setattr(benchmark.peers, name, lambda *given, name=name: asked.append((name, given)))
     for make in benchmark.PEERS.values():
-        make("layers", "x", 2)
-    assert list(benchmark.PEERS) == ["torch.compile", "ONNX Runtime", "exact skip"]
+        make("layers", "calibration", "x", 2)
+    assert list(benchmark.PEERS) == [
+        *("torch.compile", "ONNX Runtime float32", "torch bfloat16", "torch int8"),
+        *("ONNX Runtime int8", "ONNX Runtime int8 static", "exact skip"),
+    ]
     assert asked == [
         ("compiled_by_torch", ("layers", "x")),
         ("onnxruntime", ("layers", 2)),
+        ("bfloat16", ("layers",)),
+        ("int8_of_torch", ("layers",)),
+        ("onnxruntime_int8", ("layers", 2)),
+        ("onnxruntime_int8", ("layers", 2, "calibration")),
         ("exact_skip", ("layers", 2)),
     ]
+    assert benchmark.QUICK.items() <= benchmark.PEERS.items()
 
 
 def test_many_inputs_are_compared_a_part_at_a_time(network, monkeypatch):

@@ -26,11 +26,30 @@ def test_the_same_logits(sizes):
 
 
 @pytest.mark.parametrize("missing", ["onnxruntime", "onnx"])
-def test_onnx_runtime_is_not_installed(missing, monkeypatch):
+@pytest.mark.parametrize("made", [peers.onnxruntime, peers.onnxruntime_int8])
+def test_onnx_runtime_is_not_installed(missing, made, monkeypatch):
     pytest.importorskip("onnxruntime")
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(peers.UnavailableError, match=r"^not installed: pip install onnxruntime onnx$"):
-        peers.onnxruntime(draw([7, 3], rank=2, seed=0), threads=1)
+        made(draw([7, 3], rank=2, seed=0), threads=1)
+
+
+def test_coarser_numbers_give_nearly_the_same_logits(caplog):
+    generator = torch.Generator().manual_seed(0)
+    layers = draw([40, 24, 16, 5], rank=4, seed=0)
+    x = torch.randn(300, 40, generator=generator)
+    expected = chain(layers, x.numpy(), gated=False)[-1]
+    pytest.importorskip("onnxruntime")
+    made = {
+        "bfloat16": peers.bfloat16(layers)(x).float().numpy(),
+        "int8 of torch": peers.int8_of_torch(layers)(x).numpy(),
+        "int8": peers.onnxruntime_int8(layers, 1)(x)[0],
+        "static int8": peers.onnxruntime_int8(layers, 1, x)(x)[0],
+    }
+    for name, found in made.items():
+        error = np.abs(found - expected).max() / np.abs(expected).max()
+        assert 1e-5 < error < 0.05, name
+    assert not caplog.records  # ONNX Runtime's advice is not the user's business
 
 
 def test_a_network_that_ends_in_a_relu():

@@ -229,7 +229,11 @@ def test_measured_speedups(capsys: pytest.CaptureFixture[str]) -> None:
     show(REPORT)
     assert "measured" not in capsys.readouterr().out
     show(REPORT | {"measured_speedup_batch1": 2.1, "measured_speedup_batch256": 1.349})
-    line = "measured, 1 thread: 2.10x at batch 1, 1.35x at batch 256 (on the engine, over torch)"
+    shown = capsys.readouterr().out
+    assert "measured, 1 thread, engine over torch: 2.10x at batch 1, 1.35x at batch 256\n" in shown
+    assert "over the fastest" not in shown
+    show(REPORT | {"engine_over_best_peer_batch1": 1.7})
+    line = "over the fastest of torch and ONNX Runtime, float32, bfloat16 or int8: 1.70x at batch 1\n"
     assert line in capsys.readouterr().out
 
 

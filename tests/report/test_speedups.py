@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccsweep.engine.benchmark import EAGER, ENGINE, Comparison, Timing
+from ccsweep.engine.benchmark import EAGER, ENGINE, Answers, Comparison, Timing
 from ccsweep.engine.clock import Interval
 from ccsweep.engine.plan import LayerPlan, Plan
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
@@ -27,19 +27,39 @@ def compared(batch: int, rank: int | None = 8, density: float = 0.3) -> Comparis
     )
     plan = Plan(batch, 1, "auto", layers, 60.0, 110.0, 0.0, 2, 1, ("a note",))
     timings = {EAGER: Timing(120.0, 110.0, 130.5, 9), ENGINE: Timing(60.0, 59.0, 62.0, 9)}
-    return Comparison(plan, timings, {"ONNX Runtime": "not installed [yet]"}, 0.0125, Interval(2.0, 1.9, 2.1))
+    gain, lead = Interval(2.0, 1.9, 2.1), Interval(0.5, 0.4, 0.6)
+    timings = {EAGER: timings[EAGER], "torch int8": Timing(30.0, 29.0, 31.0, 9), ENGINE: timings[ENGINE]}
+    answers = {EAGER: Answers(0.0125, 21.4), ENGINE: Answers(0.0, 20.0)}
+    missing = {"ONNX Runtime": "not installed [yet]"}
+    return Comparison(plan, timings, missing, 0.0125, gain, lead, answers)
 
 
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    show(REPORT | {"cpu": "A CPU [x]", "images": 1000}, [compared(1), compared(256)])
+    show(REPORT | {"cpu": "A CPU [x]", "instructions": ["AMX"], "images": 1000}, [compared(1), compared(256)])
     shown = capsys.readouterr().out
     rows = [line.split() for line in shown.splitlines()]
-    assert ["256", "1", "ccsweep", "engine", "60.0", "59.0", "to", "62.0", "2.00x"] in rows
+    end = ["2.00x", "0.50x", "0.00%", "20.00"]
+    assert ["256", "1", "ccsweep", "engine", "60.0", "59.0", "to", "62.0", *end] in rows
+    assert [
+        "1",
+        "1",
+        "torch",
+        "float32",
+        "120",
+        "110",
+        "to",
+        "130",
+        "1.00x",
+        "0.25x",
+        "1.25%",
+        "21.40",
+    ] in rows
+    assert ["256", "1", "torch", "int8", "30.0", "29.0", "to", "31.0", "4.00x", "1.00x", "-", "-"] in rows
     for text in (
         "SVHN sample (8,000 training digits)  4-3-2  ranks 2",
-        "timed on A CPU [x]: ",
+        "timed on A CPU [x], AMX: ",
         "ONNX Runtime is not available: not installed [yet]",
-        "  batch 256, 1 thread: two-sided, input-sparse; 1.25% of 1,000",
+        "  batch 256, 1 thread: two-sided, input-sparse\n",
         "  note: a note",
         "folder  /tmp/[old] runs/x",
     ):

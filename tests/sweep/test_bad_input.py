@@ -16,7 +16,8 @@ from tests.sweep.conftest import AIM, Command, Shell, Sweep, computed, stored
 L1 = "training.l1=interval(0,1)"
 KEYS = (
     "validation_error, density, false_off, theoretical_speedup, theoretical_speedup_inference, "
-    "measured_speedup_batch1, measured_speedup_batch256, best_epoch, epochs, seconds"
+    "measured_speedup_batch1, measured_speedup_batch256, engine_over_best_peer_batch1, "
+    "engine_over_best_peer_batch256, best_epoch, epochs, seconds"
 )
 SWEEPS = "expected choice(a,b), range(1,10) or interval(0,1)"
 

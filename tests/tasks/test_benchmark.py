@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ccsweep.engine.benchmark import EAGER, ENGINE
+from ccsweep.engine.benchmark import EAGER, ENGINE, EXACT
 from ccsweep.errors import UserError
 from tests.tasks.conftest import Place
 
@@ -24,15 +24,20 @@ def test_a_benchmark(place: Place, trained: dict[str, Any], monkeypatch: pytest.
     one = [each for each in report["comparisons"] if each["plan"]["threads"] == 1]
     assert [each["plan"]["batch_size"] for each in one] == [1, 32, 256, 1024]
     for each in report["comparisons"]:
-        assert list(each["timings"]) == [EAGER, "exact skip", ENGINE]
-        assert each["unavailable"]["ONNX Runtime"] == "not installed: pip install onnxruntime onnx"
+        assert list(each["timings"]) == [EAGER, "torch bfloat16", "torch int8", EXACT, ENGINE]
+        assert list(each["answers"]) == list(each["timings"])
+        for kind in ("float32", "int8", "int8 static"):
+            missing = each["unavailable"][f"ONNX Runtime {kind}"]
+            assert missing == "not installed: pip install onnxruntime onnx"
+        assert each["best_peer"] in (EAGER, "torch bfloat16", "torch int8")
         assert "No working C++ compiler" in each["unavailable"]["torch.compile"]
         assert each["differing"] <= 0.05
     run = place.client.get_run(report["run_id"])
     assert run.info.run_name == "benchmark digits 8-6 svd s0"
     assert run.data.tags["ccsweep.task"] == "benchmark"
     assert run.data.tags["ccsweep.evaluates"] == trained["run_id"]
-    assert run.data.metrics["measured_speedup_batch32"] == report["measured_speedup_batch32"]
+    for key in ("measured_speedup_batch32", "engine_over_best_peer_batch32"):
+        assert run.data.metrics[key] == report[key]
     artifacts = {each.path for each in place.client.list_artifacts(report["run_id"])}
     assert {"benchmark.json", "benchmark.png", "config.yaml", "environment.json"} <= artifacts
     assert len(run.outputs.model_outputs) == 1
