@@ -17,7 +17,7 @@ from ccsweep.engine.compiled import Compiled, torch_threads
 from ccsweep.engine.layers import Layer, layers_of
 from ccsweep.engine.peers import Run, UnavailableError
 from ccsweep.engine.plan import Plan
-from ccsweep.engine.tune import compile
+from ccsweep.engine.tune import DISAGREEMENT, compile
 from ccsweep.figures import ahead, high, low, measured
 from ccsweep.kernels.dense import allowed
 from ccsweep.kernels.simd import COMPRESSES, FUSES
@@ -122,6 +122,7 @@ def compare(
     plan_seconds: float | None = None,
     enough: Callable[[Sequence[Turn[str]]], bool] = lambda timed: False,
     labels: Tensor | None = None,
+    max_disagreement: float = DISAGREEMENT,
 ) -> Comparison:
     """Time torch, the peers and the engine.
 
@@ -136,11 +137,14 @@ def compare(
         plan_seconds: for each race while the engine makes its plan; None means its own choice.
         enough: whether the turns so far will do, which may be before the time is over.
         labels: (samples,) of the inputs; with them all candidates' answers are counted.
+        max_disagreement: share of calibration inputs whose answer the plan may change.
 
     Raises:
         UserError: a weight is not finite.
     """
-    engine = compile(network, calibration, batch_size, threads, seconds=plan_seconds)
+    engine = compile(
+        network, calibration, batch_size, threads, max_disagreement=max_disagreement, seconds=plan_seconds
+    )
     assert engine.plan is not None
     layers, batches = layers_of(network), split(inputs, batch_size)
     candidates: dict[str, Run] = {EAGER: peers.eager(layers)}

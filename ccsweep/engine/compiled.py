@@ -14,7 +14,7 @@ from torch import Tensor
 from ccsweep.engine.layers import Array
 from ccsweep.engine.layout import Dense, Layout
 from ccsweep.engine.plan import Plan
-from ccsweep.engine.ways import GATES, in_int8
+from ccsweep.engine.ways import GATES, MIXED, in_int8
 from ccsweep.errors import UserError
 from ccsweep.estimator.cost import DENSE, GATED
 from ccsweep.kernels import skipping
@@ -56,7 +56,7 @@ class Skipping:
         self._threads = threads
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         # With all inputs in use, x U is a dense product: for a batch torch is the faster one at it.
-        self._u = torch.from_numpy(layout.u(first)) if ways[0] == GATED else None
+        self._u = torch.from_numpy(layout.u(first)) if ways[0] in (GATED, GATED + MIXED) else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy must not hold addresses into the original's layout.

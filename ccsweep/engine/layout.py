@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ccsweep.engine.layers import Array, Layer
-from ccsweep.engine.ways import MASKED, in_int8, kind
+from ccsweep.engine.ways import MASKED, MIXED, in_int8, kind
 from ccsweep.estimator.cost import DENSE, INPUT_SPARSE, WAYS
 from ccsweep.estimator.factors import Factors
 from ccsweep.kernels.dense import SIDE, allowed
@@ -73,6 +73,7 @@ class Layout:
             row["inputs"], row["units"] = layer.inputs, layer.units
             row["relu"] = layer.relu
             if in_int8(way):
+                row["mixed"] = way.endswith(MIXED)
                 self._as_bytes(k, kind(way), row)
                 continue
             row["bias"] = _address(self._arrays[k, "bias"])
@@ -121,7 +122,8 @@ class Layout:
         else:
             rows = self._keep(k, "int8 units", weight, whole(layer.inputs, BYTES))
             row["block"] = block(rows.shape[1], layer.units, size=1)
-            self._gate_as_bytes(k, row)
+            gate = self._gate if row["mixed"] else self._gate_as_bytes
+            gate(k, row)
         row["rows"], row["stride"] = _address(rows), rows.shape[1]
 
     def _gate_as_bytes(self, k: int, row: np.void, in_panels: bool = False) -> None:

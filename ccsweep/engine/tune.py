@@ -13,7 +13,7 @@ from ccsweep.engine.compiled import Compiled, Skipping, accepted, run_dense, war
 from ccsweep.engine.layers import Array, chain, layers_of
 from ccsweep.engine.layout import Layout
 from ccsweep.engine.plan import LayerPlan, Plan, dense_bytes
-from ccsweep.engine.ways import GATES, INT8, MASKED, UNGATED, in_int8
+from ccsweep.engine.ways import GATES, INT8, MASKED, MIXED, UNGATED, in_int8
 from ccsweep.errors import UserError
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, WAYS
 from ccsweep.kernels import skipping
@@ -25,6 +25,7 @@ ENGINES = ("auto", "dense", "exact", "gated")
 SAMPLES = 8192
 # What a plan must gain over dense to be preferred: a tie, mistimed, would make it slower than dense.
 MARGIN = 1.02
+DISAGREEMENT = 0.01  # share of answers that a plan may change, unless said
 SECONDS = 0.3  # for each race
 PLAIN_INT8 = (INPUT_SPARSE + INT8, DENSE + INT8)
 MASKING = {MASKED + INT8}
@@ -41,7 +42,7 @@ def compile(
     batch_size: int = 1,
     threads: int | None = None,
     engine: str | Sequence[str] = "auto",
-    max_disagreement: float = 0.001,
+    max_disagreement: float = DISAGREEMENT,
     seconds: float | None = None,
     int8: bool = True,
 ) -> Compiled:
@@ -147,7 +148,7 @@ class Tuner:
         notes: list[str] = []
         if engine == "auto":
             candidates = {ways: self._disagreement(ways) for ways in self._candidates(alone)}
-            candidates |= self._nearer(alone, candidates, max_disagreement)
+            candidates |= self._nearer(alone, max_disagreement)
             kept = {ways for ways, share in candidates.items() if share <= max_disagreement}
             times = self._race_plans(kept | {dense}, 2 * self._seconds)
             best = min(kept, key=lambda ways: times[ways])
@@ -215,19 +216,28 @@ class Tuner:
             found |= {(first, *rest[1:]) for first in firsts for rest in rests}
         return found
 
-    def _nearer(self, alone: Sequence[Times], known: dict[Ways, float], allowed: float) -> dict[Ways, float]:
-        """If the fastest plan changes too many answers: the same with one layer more in float32 each time."""
-        ways = tuple(_fastest(_without(times, {DENSE})) for times in alone)
-        found = {ways: known[ways]}
-        while found[ways] > allowed and any(map(in_int8, ways)):
-            tried = {
-                (*ways[:k], _in_float32(ways[k], alone[k]), *ways[k + 1 :])
-                for k, way in enumerate(ways)
-                if in_int8(way)
-            }
-            shares = {each: self._disagreement(each) for each in tried}
-            ways = min(shares, key=lambda each: shares[each])
-            found[ways] = shares[ways]
+    def _nearer(self, alone: Sequence[Times], allowed: float) -> dict[Ways, float]:
+        """Where the fastest plans change too many answers: the same with one layer finer each time.
+
+        Of all plans, and of those that keep every gate in use.
+        """
+        found: dict[Ways, float] = {}
+        for kept in ((), GATES):
+            ways = tuple(_fastest(_without(times, {DENSE}), kept) for times in alone)
+            share = self._disagreement(ways)
+            while share > allowed and any(map(in_int8, ways)):
+                tried = {
+                    (*ways[:k], other, *ways[k + 1 :])
+                    for k, way in enumerate(ways)
+                    for other in _finer(way, alone[k])
+                }
+                shares = {each: self._disagreement(each) for each in tried}
+                # Of those that will do, the quickest.
+                took = {
+                    each: sum(times[way] for times, way in zip(alone, each, strict=True)) for each in tried
+                }
+                ways = min(tried, key=lambda each: (max(shares[each], allowed), took[each]))
+                found[ways] = share = shares[ways]
         return found
 
     def _forced(self, engine: str | Sequence[str], alone: Sequence[Times]) -> Ways:
@@ -313,7 +323,14 @@ def _without(times: Times, ways: set[str]) -> Times:
     return {way: took for way, took in times.items() if way not in ways}
 
 
-def _in_float32(way: str, times: Times) -> str:
-    """The fastest way in float32 that leaves the gate in use, or out, as this one does."""
+def _finer(way: str, times: Times) -> list[str]:
+    """What takes the place of a way in int8 that is too coarse: the gate in float32, or all of it.
+
+    Each the fastest that leaves the gate in use, or out, as this one does.
+    """
+    if not in_int8(way):
+        return []
     same = GATES if way in GATES else UNGATED
-    return _fastest({each: took for each, took in times.items() if not in_int8(each)}, same)
+    mixed = [each for each in times if each.endswith(MIXED) and way in GATES and not way.endswith(MIXED)]
+    choices = [[each for each in times if each in same and not in_int8(each)], mixed]
+    return [_fastest(times, choice) for choice in choices if choice]

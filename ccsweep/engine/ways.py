@@ -6,9 +6,11 @@ MASKED = "masked"
 """All units are computed, then what the gate turns off is set to zero: where a dense product is cheap."""
 INT8 = " int8"
 """What a way's name ends in whose weights and inputs are bytes."""
+MIXED = " mixed"
+"""And whose gate is in float32 all the same: one that decides close calls does not bear rounding."""
 UNGATED = (DENSE, INPUT_SPARSE, DENSE + INT8, INPUT_SPARSE + INT8)
 """Ways that compute every unit."""
-GATES = (GATED, TWO_SIDED, GATED + INT8, TWO_SIDED + INT8, MASKED + INT8)
+GATES = (GATED, TWO_SIDED, GATED + INT8, TWO_SIDED + INT8, MASKED + INT8, GATED + MIXED, TWO_SIDED + MIXED)
 """Ways that an estimator is needed for."""
 
 
@@ -19,7 +21,7 @@ def kind(way: str) -> str:
 
 def in_int8(way: str) -> bool:
     """Whether weights and inputs are bytes."""
-    return way.endswith(INT8)
+    return way.endswith((INT8, MIXED))
 
 
 def counted(way: str) -> str:

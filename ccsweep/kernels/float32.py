@@ -79,7 +79,7 @@ def project(layer, samples, lists):
 
 
 @jit
-def _gate(layer, numbers, samples, t, on, counts_on):
+def gate(layer, numbers, samples, t, on, counts_on):
     """Lists the units of each sample that the estimator does not call negative."""
     stride = layer.gate_stride
     scores = np.empty(TILE, np.float32)
@@ -104,7 +104,7 @@ def gated(layer, numbers, samples, x, t, lists, new):
     counts_on = np.empty(samples, np.int64)
     chunks = np.empty((samples, stride // LANES + 1), np.int32)
     counts_chunks = np.empty(samples, np.int64)
-    _gate(layer, numbers, samples, t, on, counts_on)
+    gate(layer, numbers, samples, t, on, counts_on)
     if layer.way == TWO_SIDED:
         list_occupied_chunks(samples, lists, chunks, counts_chunks)
     else:

@@ -13,6 +13,7 @@ Two-sided leaves out every chunk of 64 inputs that holds only zeros.
 
 import numpy as np
 
+from ccsweep.kernels import float32
 from ccsweep.kernels.compiling import jit
 from ccsweep.kernels.lists import append_positive, within
 from ccsweep.kernels.memory import TILE, floats, ints, zero_bytes
@@ -234,26 +235,40 @@ def _gate(layer, numbers, samples, estimates, scales, on, counts_on):
 
 
 @jit
-def gated(layer, numbers, samples, x, new):
-    """A layer with an estimator, of rows x in whole vectors; returns whether all of x was finite."""
+def _list_units(layer, numbers, samples, quantised, listed, offsets, scales, on, counts_on):
+    """Lists the units of each sample that the estimator, from bytes, does not call negative."""
+    chunks, counts_chunks = listed
+    t = np.zeros(-(-layer.rank // LANES) * LANES, np.float32)
+    sums = np.empty(layer.rank + LANES, np.int32)
+    estimates, steps = np.zeros((samples + GROUP, t.size), np.uint8), np.empty(samples, np.float32)
+    for s in range(samples):
+        byte, chunk = quantised.ctypes.data + s * quantised.shape[1], chunks[s].ctypes.data
+        largest = _estimate(layer, byte, chunk, counts_chunks[s], offsets[s], scales[s], sums, t)
+        steps[s] = quantise(t.ctypes.data, t.size, largest, OFFSET, estimates.ctypes.data + s * t.size)
+    _gate(layer, numbers, samples, estimates, steps, on, counts_on)
+
+
+@jit
+def gated(layer, numbers, samples, x, t, new):
+    """A layer with an estimator, of rows x in whole vectors; returns whether all of x was finite.
+
+    t: x U, where the gate is in float32.
+    """
     new_indices, new_values, new_counts = new
     units, stride = layer.units, layer.stride
     quantised = zero_bytes(samples, stride)
-    chunks = np.empty((samples, stride // BYTES + 1), np.int32)
-    counts_chunks, offsets = np.empty(samples, np.int64), np.empty(samples, np.int64)
-    scales, t_scales = np.empty(samples, np.float32), np.empty(samples, np.float32)
-    t = np.zeros(-(-layer.rank // LANES) * LANES, np.float32)
-    sums = np.empty(max(units, layer.rank) + LANES, np.int32)
-    dots = np.empty(units + LANES, np.float32)
-    estimates = np.zeros((samples + GROUP, t.size), np.uint8)
+    chunks, counts_chunks = np.empty((samples, stride // BYTES + 1), np.int32), np.empty(samples, np.int64)
+    offsets, scales = np.empty(samples, np.int64), np.empty(samples, np.float32)
+    sums, dots = np.empty(units + LANES, np.int32), np.empty(units + LANES, np.float32)
     on, counts_on = np.empty((samples, layer.gate_stride + LANES), np.int32), np.empty(samples, np.int64)
     finite = quantise_rows(layer, samples, x, quantised, offsets, scales)
     for s in range(samples):
-        byte, offset, listed = quantised.ctypes.data + s * stride, offsets[s], chunks[s]
-        counts_chunks[s] = _list_chunks(layer, offset, byte, listed)
-        found = _estimate(layer, byte, listed.ctypes.data, counts_chunks[s], offset, scales[s], sums, t)
-        t_scales[s] = quantise(t.ctypes.data, t.size, found, OFFSET, estimates.ctypes.data + s * t.size)
-    _gate(layer, numbers, samples, estimates, t_scales, on, counts_on)
+        counts_chunks[s] = _list_chunks(layer, offsets[s], quantised.ctypes.data + s * stride, chunks[s])
+    if layer.mixed:
+        float32.gate(layer, numbers, samples, t, on, counts_on)
+    else:
+        listed = chunks, counts_chunks
+        _list_units(layer, numbers, samples, quantised, listed, offsets, scales, on, counts_on)
     unit_scales, bias = floats(layer.scales, units), floats(layer.bias, units)
     totals = ints(layer.totals, units)
     place = np.zeros(samples, np.int64)

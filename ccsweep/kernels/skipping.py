@@ -19,7 +19,7 @@ def run(x, projected, numbers, table, together, out):
 
     Args:
         x: float32 (batch, inputs of the first layer), contiguous.
-        projected: float32 (batch, rank in whole vectors), x U for a first layer that is gated in float32; or
+        projected: float32 (batch, rank in whole vectors), x U for a first layer whose gate is in float32; or
             (0, 0) to have it computed here, which only pays for few samples or many zeros.
         numbers: int32, 0, 1, 2, ...
         table: int64, a ``LAYER`` after the other.
@@ -48,7 +48,7 @@ def run(x, projected, numbers, table, together, out):
             layer = layers[k]
             lists = indices[k % 2], values[k % 2], counts[k % 2]
             new = indices[1 - k % 2], values[1 - k % 2], counts[1 - k % 2]
-            if not in_lists and (layer.way == INPUT_SPARSE or not layer.int8):
+            if not in_lists and (layer.way == INPUT_SPARSE or not layer.int8 or layer.mixed):
                 same = list_inputs(part, layer.inputs, numbers, lists[0], lists[1], lists[2])
                 finite &= same or k > 0
                 in_lists = True
@@ -72,12 +72,15 @@ def run(x, projected, numbers, table, together, out):
                 same = dense.all_units(layer, samples, part, rows[k % 2], rest)
                 finite &= same or k > 0
                 part = rows[k % 2]
-            elif layer.int8:
-                same = int8.gated(layer, numbers, samples, part, new)
-                finite &= same or k > 0
-            else:
+                continue
+            t = projected
+            if not layer.int8 or layer.mixed:
                 known = k == 0 and projected.shape[1] > 0
                 t = projected[first : first + samples] if known else float32.project(layer, samples, lists)
+            if layer.int8:
+                same = int8.gated(layer, numbers, samples, part, t, new)
+                finite &= same or k > 0
+            else:
                 float32.gated(layer, numbers, samples, part, t, lists, new)
         if layers[-1].relu:
             last, units = layers.size % 2, layers[-1].units

@@ -9,6 +9,7 @@ LAYER = np.dtype(
     [
         ("way", np.int64),
         ("int8", np.int64),  # whether its weights are bytes
+        ("mixed", np.int64),  # whether its gate is in float32 all the same
         ("tiles", np.int64),  # whether a dense one may use AMX
         ("inputs", np.int64),
         ("units", np.int64),

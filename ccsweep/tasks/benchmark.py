@@ -21,6 +21,8 @@ BATCH_SIZES = (1, 32, 256, 1024)
 """Timed with one thread and with all."""
 SECONDS = 3.0
 """For each of them."""
+CHANGED = 0.001
+"""Share of the network's answers that a plan may change."""
 
 
 def benchmark(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[str, Any]:
@@ -46,7 +48,18 @@ def benchmark(config: Config, folder: TrialFolder, overrides: list[str]) -> dict
         compared = []
         with alone(), Bar("timing", len(cases), "cases") as progress:
             for size, threads in cases:
-                compared.append(compare(network, calibration, images, size, threads, SECONDS, labels=labels))
+                compared.append(
+                    compare(
+                        network,
+                        calibration,
+                        images,
+                        size,
+                        threads,
+                        SECONDS,
+                        labels=labels,
+                        max_disagreement=CHANGED,
+                    )
+                )
                 progress.update()
         found = figures(compared)
         run.log_metrics(found, step=0)

@@ -40,7 +40,10 @@ def test_a_run_ends_with_a_table_and_a_report(digits: tuple[User, Any]) -> None:
     assert report["folder"] in done.stdout
     assert "python -m ccsweep.tracking.ui" in done.stdout
     one, many = report["measured_speedup_batch1"], report["measured_speedup_batch256"]
-    assert f"measured, 1 thread: {one:.2f}x at batch 1, {many:.2f}x at batch 256" in done.stdout
+    assert (
+        f"measured, 1 thread, engine over torch: {one:.2f}x at batch 1, {many:.2f}x at batch 256"
+        in done.stdout
+    )
     assert "Traceback" not in done.stderr
     assert (Path(report["folder"]) / "figures.png").stat().st_size > 10_000
 
