@@ -32,6 +32,7 @@ TASKS = {
     "evaluate": About(run=True, trials=True),
     "benchmark": About(run=True),
     "sweep_status": About(study=True),
+    "sweep_finish": About(study=True),
     "export": About(study=True),
 }
 """Each is the function of its name in the module ``ccsweep.tasks.NAME``."""
@@ -204,6 +205,11 @@ class Config:
         if ranks.budget is not None:
             return f"budget{ranks.budget:g}"
         return "control" if ranks.energy is None else f"energy{ranks.energy:g}"
+
+    @property
+    def of_a_search(self) -> bool:
+        """Whether this is one of many trials, of which only those on the front will be looked at."""
+        return self.tracking.sweep is not None and bool(self.sweep.objectives)
 
     @property
     def gated_layers(self) -> int:

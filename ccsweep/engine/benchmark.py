@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -252,9 +252,8 @@ def figures(comparisons: Sequence[Comparison]) -> dict[str, float]:
     return found
 
 
-@dataclass(frozen=True)
-class Timed:
-    """A network to time beside others."""
+class Timed(NamedTuple):
+    """A network to time."""
 
     network: ConditionalMLP
     """Trained, on the CPU, in eval mode."""

@@ -5,6 +5,7 @@ A study's, ``outputs/sweeps/NAME`` (:class:`StudyFolder`):
     study.journal    the storage, unless sweep.storage names another    Optuna; JSON lines
     study.json       definition and command                             recover -> recover, storage
     sweeper.json     lease of the sweeper                               sweeper -> workers
+    environments/    code, packages, hardware of its trials, once each  tasks -> people, sweep_finish
     workers/wN.json  lease of a worker, its output beside it in .log    worker -> crew, recover, status
     submitit/        what workers are started from; its owner's alone   crew -> submitit
     run.json         the parent run in MLflow                           tracking -> tracking
@@ -23,6 +24,7 @@ A run's, a trial or a command that ran once (:class:`TrialFolder`):
     environment.json code, packages, hardware; git.diff beside it       tracking -> task=benchmark
     checkpoints/     best.ckpt and last.ckpt                            training -> training
     figures.png, benchmark.json, benchmark.png                          report -> people
+                     (environment.json and figures.png of a search's trial: at its end, on the front)
     run.log          its log                                            logging -> people
 
 No file says where the study lies, but for leases: one that lies elsewhere than it says is another study's, of
@@ -99,6 +101,7 @@ class StudyFolder:
     sweeper_lock = _File(".sweeper.lock")  # held by the sweeper at work
     claim_lock = _File(".claim.lock")  # held while a worker looks how far the study is, and takes a trial
     submitit = _File("submitit")
+    environments = _File("environments")
     workers = _File("workers")
     table = _File("table.md")
     table_data = _File("table.json")

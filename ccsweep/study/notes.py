@@ -124,6 +124,8 @@ class StudyNotes:
     """How many trials are asked for."""
     parent: str | None = None
     """Its run in MLflow."""
+    alone: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """By trial and figure the speed-up that was measured alone, and the ends of its interval."""
     logged: int = 0
     """How many completed trials the parent run has metrics of."""
 

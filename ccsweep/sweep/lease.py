@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ccsweep.files import write_text
+from ccsweep.study.folder import StudyFolder
 
 BEAT = 1.0
 """Seconds between two beats."""
@@ -70,6 +71,22 @@ def runs_here(lease: Contents) -> bool:
     """Whether the owner is a live process of this host."""
     owner = lease["pid_started"]
     return lease["host"] == socket.gethostname() and owner is not None and started(lease["pid"]) == owner
+
+
+def at_work(place: StudyFolder) -> list[Contents]:
+    """The leases of workers that live: their process does, or, on another host, their lease is fresh."""
+    found = []
+    for path in place.leases():
+        lease = read(path)
+        if lease is None or lease.get("ended") is not None:
+            continue
+        if lease["host"] == socket.gethostname():
+            alive = runs_here(lease)
+        else:  # one look cannot compare heartbeats, so the file system's clock has to do
+            alive = time.time() - path.stat().st_mtime < SILENCE
+        if alive:
+            found.append(lease)
+    return found
 
 
 def is_worker(lease: Contents) -> bool:

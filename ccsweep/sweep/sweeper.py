@@ -144,9 +144,10 @@ class _Overseer:
     def _keep_workers(self) -> None:
         """Keep workers at work until there is no more to do."""
         from ccsweep.report.study.live import View
+        from ccsweep.study import alone
         from ccsweep.sweep.worker import EXHAUSTED, remaining
 
-        plan, crew, exhausted = self.plan, self.crew, False
+        plan, crew, exhausted, finished = self.plan, self.crew, False, False
         with View(plan.objectives, plan.target) as view:
             while True:
                 trials = persistently(self._trials)
@@ -164,7 +165,10 @@ class _Overseer:
                 for _ in range(min(due - idle, plan.sweep.workers - len(crew.members))):
                     crew.start()
                 if due <= 0 and not crew.members and not self._settle_trials_of(None, UNNAMED):
-                    break
+                    if finished or not (plan.sweep.objectives and alone.due(self.study)):
+                        break
+                    finished = True  # the last worker died over it: another one may do better, once
+                    crew.start()
                 time.sleep(POLL)
             view.update(self._trials(), [], time.time())
         if exhausted and plan.target > now.done:

@@ -98,12 +98,26 @@ def run_trial(bench: Bench, trial: "Trial", folder: TrialFolder) -> Ending | Hel
     persistently(lambda: note(trial, Notes(ranks=ranks, folder=f"trials/{folder.path.name}")))
     record.write(folder, bench.frozen(trial))
     with watch.watching(Pruner(trial, bench.plan.sweep.pruning, bench.plan.constraints)):
-        result = _run_task(bench, trial, cfg, folder)
+        result = _run_task(bench, trial.number, cfg, folder)
     if isinstance(result, BaseException):
         return ending_after(trial.number, result)
     if folder.read_report() is None:
         folder.write_report(result)
     return Completed(result)
+
+
+def finish(bench: Bench) -> None:
+    """Run ``task=sweep_finish`` on the study.
+
+    Raises:
+        Exception: what the task raised.
+    """
+    folder = bench.plan.folder.path
+    tracked = [line for line in bench.plan.plain if line.startswith("tracking.uri=")]
+    cfg = bench.composer.config([*tracked, "task=sweep_finish", f"sweep.name='{folder}'"])
+    result = _run_task(bench, 0, cfg, TrialFolder(folder / "finish"))
+    if isinstance(result, BaseException):
+        raise result
 
 
 def _draw(plan: Plan, trial: "Trial") -> list[str]:
@@ -139,11 +153,11 @@ def _twin(bench: Bench, number: int, same: str) -> "FrozenTrial | None":
 
 
 def _run_task(
-    bench: Bench, trial: "Trial", cfg: DictConfig, folder: TrialFolder
+    bench: Bench, number: int, cfg: DictConfig, folder: TrialFolder
 ) -> dict[str, Any] | BaseException:
     """Run the task as Hydra's launchers do; returns its report, or what it raised."""
     with open_dict(cfg):
-        cfg.hydra.job.id, cfg.hydra.job.num = str(trial.number), trial.number
+        cfg.hydra.job.id, cfg.hydra.job.num = str(number), number
         cfg.hydra.sweep.dir = str(bench.plan.folder.path)
         cfg.hydra.sweep.subdir = str(folder.path.relative_to(bench.plan.folder.path))
     try:

@@ -18,7 +18,7 @@ from hydra.core.singleton import Singleton
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from ccsweep.study import record
+from ccsweep.study import alone, record
 from ccsweep.study.folder import TrialFolder
 from ccsweep.study.notes import Kind, Notes, let_go, note, notes
 from ccsweep.study.storage import persistently
@@ -27,7 +27,7 @@ from ccsweep.sweep import lease
 from ccsweep.sweep.compose import Composer
 from ccsweep.sweep.plan import Plan
 from ccsweep.sweep.process import forget_pickle, install_signals, redirect
-from ccsweep.sweep.trial import TIME_UP, Bench, Held, run_trial
+from ccsweep.sweep.trial import TIME_UP, Bench, Held, finish, run_trial
 from ccsweep.tracking.outcome import describe
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ class _Worker:
                     if self._live(trial) is TIME_UP:
                         return "out of time"
                 elif not self._held:
+                    self._finish()
                     return DONE
                 else:  # all that is left is what others compute
                     if self.lease.contents["trial"] is not None:
@@ -200,6 +201,20 @@ class _Worker:
         if (lease.read(self.folder.sweeper) or {}).get("stop"):
             return Failed(Kind.STOPPED, "stopped with its sweep")
         return Failed(Kind.MACHINE, "worker terminated (signal 15)")
+
+    def _finish(self) -> None:
+        """The last worker that leaves sees to the front, alone; it has imported all that it takes."""
+        if not self.plan.sweep.objectives:
+            return
+        with self.bench.lock:
+            self.lease.set(trial=None, leaving=True)
+            others = [other for other in lease.at_work(self.folder) if other["id"] != self.name]
+        if any(not other.get("leaving") for other in others) or not alone.due(self.bench.study):
+            return
+        try:
+            finish(self.bench)
+        except Exception:  # the trials stand, and task=sweep_finish tries again
+            log.exception("the front was not timed again")
 
     def _settle_held(self) -> None:
         """Give trials that wait for another worker's result that result, or run them if there is none."""

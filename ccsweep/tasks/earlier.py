@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from ccsweep.config.check import check_values
 from ccsweep.config.composed import read_file, read_settings
 from ccsweep.config.keys import has_role, with_role
 from ccsweep.config.marks import Role
-from ccsweep.config.schema import Config, RanksConfig
+from ccsweep.config.schema import Config, DataConfig, RanksConfig
 from ccsweep.dotted import is_under
 from ccsweep.errors import UserError
 from ccsweep.study.folder import TrialFolder
@@ -117,6 +117,35 @@ def taken_up(
         else:
             checkpoint.load_network(job.module.network, saved)
         yield run, job, dataset
+
+
+def restored(folder: TrialFolder, load: Callable[[DataConfig], "Dataset"]) -> tuple["Job", "Dataset"]:
+    """The network that a run of before tested, without a run of its own, and its data.
+
+    Args:
+        folder: of a run that trained it, or that gave a trained one another estimator.
+        load: the data set that settings name.
+
+    Raises:
+        UserError: the run that it took its weights from, or its data, is not there any more.
+    """
+    from ccsweep.training import checkpoint, posthoc
+    from ccsweep.training.fit import Job
+
+    settings: Config = OmegaConf.to_object(read_settings(folder.settings))  # type: ignore[assignment]
+    dataset = load(settings.data)
+    job = Job(settings, dataset, folder.path)
+    if settings.run is None:
+        checkpoint.load_network(job.module.network, checkpoint.best(folder.path))
+        return job, dataset
+    found = TrialFolder(find_run(store_of(folder.path) or resolve_uri(None), settings.run).folder)
+    trained: Config = OmegaConf.to_object(read_settings(found.settings))  # type: ignore[assignment]
+    saved = checkpoint.best(found.path)
+    if changes_estimator([str(line) for line in OmegaConf.load(folder.overrides)]):
+        posthoc.refit(job, trained, saved, dataset.digest)
+    else:
+        checkpoint.load_network(job.module.network, saved)
+    return job, dataset
 
 
 def spelled_out(overrides: Sequence[str]) -> list[str]:

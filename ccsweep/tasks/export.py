@@ -10,6 +10,7 @@ from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
 from ccsweep.files import write_text
 from ccsweep.study import front
+from ccsweep.study.alone import trials_of
 from ccsweep.study.folder import TrialFolder
 from ccsweep.study.notes import notes, study_notes
 from ccsweep.tasks.experiment import experiment, settings_in
@@ -40,7 +41,7 @@ def export(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[st
     place, study = existing(config)
     definition = study_notes(study).definition
     objectives = definition.aims
-    trial = front.pick(study.get_trials(deepcopy=False), config.pick, objectives)
+    trial = front.pick(trials_of(study), config.pick, objectives)
     path = _path(config.to, f"{study.study_name}-trial{trial.number}")
     known = notes(trial)
     trained = known.place(place)

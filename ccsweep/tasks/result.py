@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from ccsweep import report
+from ccsweep.config.schema import Config
 from ccsweep.data.dataset import Dataset
 from ccsweep.engine import served
-from ccsweep.engine.benchmark import QUICK, Comparison, compare, figures
-from ccsweep.engine.clock import alone
+from ccsweep.engine.benchmark import QUICK, Comparison, Timed, compare, figures, is_known
+from ccsweep.engine.clock import Load, alone, pinned
+from ccsweep.engine.compiled import torch_threads
+from ccsweep.engine.plan import Plan
+from ccsweep.engine.tune import compile
 from ccsweep.errors import UserError
-from ccsweep.figures import MEASURED
+from ccsweep.figures import LOAD, MEASURED
+from ccsweep.figures import measured as figure_of
 from ccsweep.study.folder import TrialFolder
+from ccsweep.study.objectives import read_constraint
 from ccsweep.tasks.run import run_name
 from ccsweep.tracking import Run
 from ccsweep.tracking.ui import command
@@ -55,9 +61,10 @@ def conclude(
     """
     folder = TrialFolder(job.folder)
     tested = job.test(run) if job.config.test else None
+    whole = not job.config.of_a_search  # else pictures and model are made at its end, of those on the front
     found = (
         report.summarise(job.config, dataset, validated, trained, tested)
-        | _measured_if_possible(run, job, dataset, with_model=trained is not None)
+        | _measured_if_possible(run, job, dataset, with_model=whole and trained is not None)
         | {
             "seconds": time.perf_counter() - began,
             "resumed": resumed,
@@ -66,14 +73,21 @@ def conclude(
             "open_with": command(run.uri),
         }
     )
-    run.log_artifact(report.write(found, folder.report))
-    if trained is not None:
-        from ccsweep.report.pictures import draw_run
-
-        title = run_name(job.config, dataset)
-        run.log_artifact(draw_run(folder.figures, title, run.history("validation/"), job.spectra()))
+    report.write(found, folder.report)
+    if whole:
+        run.log_artifact(folder.report)
+        if trained is not None:
+            draw_figures(run, job, dataset)
     report.show(found)
     return found
+
+
+def draw_figures(run: Run, job: Job, dataset: Dataset) -> None:
+    """Draw what training did, and log the picture."""
+    from ccsweep.report.pictures import draw_run
+
+    path, title = TrialFolder(job.folder).figures, run_name(job.config, dataset)
+    run.log_artifact(draw_run(path, title, run.history("validation/"), job.spectra()))
 
 
 def _measured_if_possible(run: Run, job: Job, dataset: Dataset, with_model: bool) -> dict[str, float]:
@@ -90,6 +104,9 @@ def _measured_if_possible(run: Run, job: Job, dataset: Dataset, with_model: bool
 def measure(run: Run, job: Job, dataset: Dataset, with_model: bool = True) -> dict[str, float]:
     """Time the job's network, log what it gained over torch and the fastest peer, and log it as a model.
 
+    A trial of a search is timed at the batch sizes that the search aims at, and no longer than it takes to
+    know the ratio; it says how busy the machine was.
+
     Args:
         run: where it goes.
         job: whose network is trained.
@@ -99,25 +116,47 @@ def measure(run: Run, job: Job, dataset: Dataset, with_model: bool = True) -> di
     Returns:
         Measured speed-ups, under the names they have in report.json.
     """
-    network, calibration = job.module.network.cpu().eval(), job.calibration.cpu()
-    weights = sum(layer.weight.numel() for layer in network.linears())
-    most = max(2 * max(MEASURED), int(PASS / weights))
-    calibration, images = calibration[:most], dataset.validation.images[:most]
-    with alone():
+    sizes = _sizes(job.config)
+    if not sizes:
+        return {}
+    timed, peers = to_time(job, dataset), {} if job.config.of_a_search else QUICK
+    with alone(), pinned(), torch_threads(1), Load() as load:
         compared = [
-            compare(network, calibration, images, size, 1, MEASURED_SECONDS, QUICK, PLAN_SECONDS)
-            for size in MEASURED
+            compare(*timed, size, 1, MEASURED_SECONDS, peers, PLAN_SECONDS, enough=is_known) for size in sizes
         ]
-    found = figures(compared)
+    found = figures(compared) | {LOAD.key: load.cores}
     run.log_metrics(found, step=0)
     if with_model:
-        log_network(run, job, dataset, compared)
+        log_network(run, job, dataset, [each.plan for each in compared])
     return found
 
 
-def log_network(run: Run, job: Job, dataset: Dataset, compared: Sequence[Comparison]) -> None:
+def to_time(job: Job, dataset: Dataset) -> Timed:
+    """The job's network and the images that it is timed with."""
+    network, calibration = job.module.network.cpu().eval(), job.calibration.cpu()
+    weights = sum(layer.weight.numel() for layer in network.linears())
+    most = max(2 * max(MEASURED), int(PASS / weights))
+    return Timed(network, calibration[:most], dataset.validation.images[:most])
+
+
+def _sizes(config: Config) -> list[int]:
+    """The batch sizes to time at: all, of a search's trial those that the search asks for."""
+    if not config.of_a_search:
+        return list(MEASURED)
+    asked = {*config.sweep.objectives, *(read_constraint(text).key for text in config.sweep.constraints)}
+    return [size for size in MEASURED if figure_of(size).key in asked]
+
+
+def plans(job: Job, dataset: Dataset) -> list[Plan]:
+    """How the engine runs the job's network, at each batch size that a run is timed at."""
+    network, calibration, _ = to_time(job, dataset)
+    engines = [compile(network, calibration, size, 1, seconds=PLAN_SECONDS) for size in MEASURED]
+    return [engine.plan for engine in engines if engine.plan is not None]
+
+
+def log_network(run: Run, job: Job, dataset: Dataset, plans: Sequence[Plan]) -> None:
     """Log the network as a model that runs on the engine as planned, and register it where asked for."""
-    ways = {each.plan.batch_size: served.faithful(each.plan) for each in measured(compared)}
+    ways = {plan.batch_size: served.faithful(plan) for plan in plans}
     images = dataset.validation.images[:EXAMPLES]
     example = (images if dataset.scaling is None else dataset.scaling.undone(images)).numpy()
     with tempfile.TemporaryDirectory() as folder:

@@ -17,9 +17,12 @@ from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
 from ccsweep.files import sole, write_text
 from ccsweep.interrupt import finishing
-from ccsweep.study.folder import TrialFolder
+from ccsweep.study.folder import StudyFolder, TrialFolder
 from ccsweep.tracking import Run, mask, open_parent, prepare, provenance, resolve_uri
 from ccsweep.tracking.find import noted_run
+
+ENVIRONMENT_TAG = "ccsweep.environment"
+"""File in the study's folder that says with what a trial of a search ran."""
 
 if TYPE_CHECKING:  # torch and Lightning are imported while the store gets ready
     from ccsweep.data.dataset import Dataset
@@ -32,7 +35,7 @@ def prepared(config: Config) -> Iterator["Dataset"]:
     try:
         with ThreadPoolExecutor(1) as pool:
             store = pool.submit(prepare, resolve_uri(config.tracking.uri))
-            dataset = _load(config)
+            dataset = load(config)
             import ccsweep.training.fit  # noqa: F401
 
             store.result()
@@ -42,6 +45,10 @@ def prepared(config: Config) -> Iterator["Dataset"]:
         yield dataset
     finally:
         gc.collect()  # Lightning's cycles hold the data set, and a multirun runs hundreds in one process
+        if (
+            not gc.get_freeze_count()
+        ):  # what was imported stays: not looked through again, a third of a second
+            gc.freeze()
 
 
 @contextlib.contextmanager
@@ -66,7 +73,7 @@ def begun(config: Config, folder: TrialFolder, overrides: list[str], dataset: "D
                 experiment=dataset.label,
                 name=run_name(config, dataset),
                 params=asdict(config),
-                tags=_tags(config, dataset),
+                tags=_tags(config, dataset, folder),
                 folder=folder.path,
                 parent_id=parent,
                 system_metrics=config.tracking.system_metrics,
@@ -123,8 +130,12 @@ def network_name(config: Config, dataset: "Dataset") -> str:
     return " ".join([name, config.rank_notation, *estimator, f"s{config.training.seed}"])
 
 
-def _load(config: Config) -> "Dataset":
-    """The data that a config names; how wide they are is written into it where it does not know."""
+def load(config: Config) -> "Dataset":
+    """The data that a config names; how wide they are is written into it where it does not know.
+
+    Raises:
+        UserError: they cannot be had, or have another shape than the config says.
+    """
     from ccsweep import data
 
     settings = config.data
@@ -148,8 +159,14 @@ def _load(config: Config) -> "Dataset":
     return dataset
 
 
-def _tags(config: Config, dataset: "Dataset") -> dict[str, str]:
+def _tags(config: Config, dataset: "Dataset", folder: TrialFolder) -> dict[str, str]:
     tags = {"ccsweep.task": config.task, "ccsweep.data": dataset.label}
+    if config.of_a_search:
+        import torch
+
+        place = StudyFolder(folder.path.parents[1]).environments
+        path = provenance.write_once(place, threads=torch.get_num_threads())
+        tags[ENVIRONMENT_TAG] = f"{place.name}/{path.name}"
     if config.run is not None:
         tags["ccsweep.evaluates"] = config.run
     if dataset.stand_in_for is not None:
@@ -161,9 +178,10 @@ def _describe(run: Run, config: Config, folder: TrialFolder, dataset: "Dataset")
     """Log what the figures will depend on: settings, code, machine and data."""
     import torch
 
-    files = [folder.settings, folder.overrides]
-    for file in (*files, *provenance.write(folder.path, threads=torch.get_num_threads())):
-        run.log_artifact(file)
+    if not config.of_a_search:
+        files = [folder.settings, folder.overrides]
+        for file in (*files, *provenance.write(folder.path, threads=torch.get_num_threads())):
+            run.log_artifact(file)
     own = config.data
     splits = {name: len(getattr(dataset, name).labels) for name in ("train", "validation", "test")}
     run.log_dataset(

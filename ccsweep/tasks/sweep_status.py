@@ -4,16 +4,15 @@ Reads the storage and the workers' leases only, so it can be asked while the swe
 shell or another host, and afterwards.
 """
 
-import socket
-import time
 from typing import TYPE_CHECKING, Any
 
 from ccsweep.config.schema import Config
 from ccsweep.study import front
+from ccsweep.study.alone import trials_of
 from ccsweep.study.folder import StudyFolder, TrialFolder, study_folder
 from ccsweep.study.notes import study_notes
 from ccsweep.study.storage import open_study
-from ccsweep.sweep.lease import SILENCE, Contents, read, runs_here
+from ccsweep.sweep.lease import at_work
 from ccsweep.tracking.mask import mask
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def sweep_status(config: Config, folder: TrialFolder, overrides: list[str]) -> d
     from ccsweep.report.study.standing import cause_of, standing
 
     place, study = existing(config)
-    trials, known = study.get_trials(deepcopy=False), study_notes(study)
+    trials, known = trials_of(study), study_notes(study)
     workers = at_work(place)
     now = standing(trials, known.definition.aims, known.n_trials, len(workers))
     best = front.pareto(now.complete, now.objectives)
@@ -88,19 +87,3 @@ def existing(config: Config) -> tuple[StudyFolder, "Study"]:
     """
     place = study_folder(config)
     return place, open_study(place, config.sweep.storage)
-
-
-def at_work(place: StudyFolder) -> list[Contents]:
-    """The leases of workers that live: their process does, or, on another host, their lease is fresh."""
-    found = []
-    for path in place.leases():
-        lease = read(path)
-        if lease is None or lease.get("ended") is not None:
-            continue
-        if lease["host"] == socket.gethostname():
-            alive = runs_here(lease)
-        else:  # one look cannot compare heartbeats, so the file system's clock has to do
-            alive = time.time() - path.stat().st_mtime < SILENCE
-        if alive:
-            found.append(lease)
-    return found

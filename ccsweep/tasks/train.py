@@ -62,7 +62,8 @@ def _to_the_end(
     try:
         job = Job(config, dataset, folder.path)
         trained = job.fit(run, resumed)
-        run.log_artifact(checkpoint.best(folder.path), "checkpoints")
+        if not config.of_a_search:
+            run.log_artifact(checkpoint.best(folder.path), "checkpoints")
         from ccsweep.tasks.result import conclude
 
         return conclude(run, job, job.validate(), trained, dataset, began, resumed)

@@ -1,5 +1,6 @@
 """What made a run: the git checkout that the package runs from, packages, machine and command line."""
 
+import hashlib
 import json
 import os
 import platform
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from ccsweep.files import write_text
@@ -62,7 +64,8 @@ def uncommitted(package: Path = _PACKAGE) -> str:
 def collect(*, threads: int | None = None) -> dict[str, object]:
     """Return the code's version, the packages, the machine and the command line.
 
-    Takes about 50 ms. Torch is asked for GPUs only when it is imported already.
+    Takes about 50 ms the first time; the code that runs is the one that was imported, so a process looks
+    once. Torch is asked for GPUs only when it is imported already.
 
     Args:
         threads: how many torch computes with, from ``torch.get_num_threads()``.
@@ -71,7 +74,7 @@ def collect(*, threads: int | None = None) -> dict[str, object]:
         ``git`` (the fields of :class:`Checkout`, None for an installed wheel), ``packages`` (name
         to version), ``hardware`` (memory in bytes), ``hostname``, ``command`` (without passwords).
     """
-    state = checkout()
+    state = _own_checkout()
     return {
         "git": asdict(state) if state else None,
         "packages": _versions(),
@@ -96,15 +99,43 @@ def write(folder: Path, *, threads: int | None = None) -> list[Path]:
     environment = collect(threads=threads)
     files = [folder / "environment.json"]
     write_text(files[0], json.dumps(environment, indent=2) + "\n")
-    if environment["git"] is not None and (diff := uncommitted()):
+    if environment["git"] is not None and (diff := _own_changes()):
         files.append(folder / "git.diff")
         write_text(files[1], diff)
     return files
 
 
+def write_once(folder: Path, *, threads: int | None = None) -> Path:
+    """Write the same as :func:`write` under a name made of the content; returns the path.
+
+    Of all trials with the same code, packages and hardware one file is kept, and the changes beside it
+    in ``.diff``.
+    """
+    environment = collect(threads=threads) | {"command": None}  # a worker's own, which says nothing
+    text = json.dumps(environment, indent=2) + "\n"
+    diff = _own_changes() if environment["git"] is not None else ""
+    path = folder / f"{hashlib.sha256((text + diff).encode()).hexdigest()[:8]}.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        if diff:
+            write_text(path.with_suffix(".diff"), diff)
+        write_text(path, text)
+    return path
+
+
+@cache
+def _own_checkout() -> Checkout | None:
+    return checkout()
+
+
+@cache
+def _own_changes() -> str:
+    return uncommitted()
+
+
 def code_tags() -> dict[str, str]:
     """Return the tags that MLflow's UI shows as a run's version; none for an installed wheel."""
-    state = checkout()
+    state = _own_checkout()
     if state is None or state.commit is None:
         return {}
     return {
@@ -114,6 +145,7 @@ def code_tags() -> dict[str, str]:
     }
 
 
+@cache
 def _versions() -> dict[str, str]:
     """Return python and every installed package with its version."""
     from importlib import metadata
@@ -122,6 +154,7 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **dict(sorted(installed.items()))}
 
 
+@cache
 def _cpu_model() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

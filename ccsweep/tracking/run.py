@@ -222,6 +222,10 @@ class Run:
         """Return what was logged under names that begin with ``prefix``, as (step, value) by step."""
         return history(self.uri, self.id, prefix)
 
+    def tag(self, name: str) -> str:
+        """Return a tag of the run; empty where it has none of this name."""
+        return str(stored_run(self._client, self.uri, self.id).data.tags.get(name, ""))
+
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags; a tag that exists is replaced."""
         from mlflow.entities import RunTag

@@ -9,8 +9,8 @@ from ccsweep.config.check import check
 from ccsweep.config.composed import composed
 from ccsweep.errors import UserError
 from ccsweep.study.folder import StudyFolder, TrialFolder
-from ccsweep.sweep.lease import Lease
-from ccsweep.tasks.sweep_status import at_work, sweep_status
+from ccsweep.sweep.lease import Lease, at_work
+from ccsweep.tasks.sweep_status import sweep_status
 from tests.report.study import studies
 
 

@@ -30,6 +30,7 @@ from ccsweep.report.study.standing import (
     standing,
 )
 from ccsweep.study import front
+from ccsweep.study.alone import trials_of
 from ccsweep.study.folder import StudyFolder
 from ccsweep.study.notes import StudyNotes, notes, study_notes
 from ccsweep.tracking.mask import mask
@@ -60,7 +61,7 @@ def write(study: Study, folder: StudyFolder) -> list[Path]:
     """
     from ccsweep.report.study.picture import draw_front  # matplotlib
 
-    trials = study.get_trials(deepcopy=False)
+    trials = trials_of(study)
     known = study_notes(study)
     workers = len({notes(trial).worker for trial in trials if not trial.state.is_finished()})
     now = standing(trials, known.definition.aims, known.n_trials, workers)

@@ -1,0 +1,123 @@
+"""Speeds as they are alone; what a study measures while its other workers train only says who is a candidate.
+
+At a study's end the candidates for its front are timed again, alone on the machine. A finished trial cannot
+be changed in the storage, so these speeds are notes of the study, and everyone who looks at its trials takes
+them from :func:`settled`.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+from optuna.trial import FrozenTrial
+
+from ccsweep.figures import high, in_study, low
+from ccsweep.study.front import Objectives, counted, is_feasible, pareto
+from ccsweep.study.notes import notes, study_notes
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+Speeds = Mapping[str, Sequence[float]]
+"""By key of the report: the speed-up and the ends of its interval."""
+
+
+def trials_of(study: "Study") -> list[FrozenTrial]:
+    """All trials of a study, :func:`settled`."""
+    known = study_notes(study)
+    return settled(study.get_trials(deepcopy=False), known.definition.aims, known.alone)
+
+
+def settled(
+    trials: Sequence[FrozenTrial], objectives: Objectives, alone: Mapping[str, Speeds]
+) -> list[FrozenTrial]:
+    """Copies of ``trials`` with the speeds that were measured alone in place of the study's.
+
+    The study's own stay beside them in the report, as ``measured_speedup_batch1_in_study``. The busy machine
+    flattered all trials or none: the others' speeds are taken down, or up, by the median of what those
+    that were timed again lost.
+
+    Args:
+        trials: of the study.
+        objectives: of the study.
+        alone: speeds by the trials' numbers.
+    """
+    lost: dict[str, list[float]] = {}
+    for trial in counted(trials):
+        for key, (value, *_) in alone.get(str(trial.number), {}).items():
+            if key in notes(trial).report:
+                lost.setdefault(key, []).append(value / notes(trial).report[key])
+    shares = {key: median(ratios) for key, ratios in lost.items()}
+    return [_settled(trial, objectives, alone.get(str(trial.number)), shares) for trial in trials]
+
+
+def _settled(
+    trial: FrozenTrial, objectives: Objectives, own: Speeds | None, shares: Mapping[str, float]
+) -> FrozenTrial:
+    report = dict(notes(trial).report)
+    for key, share in shares.items():
+        if own is None and key in report:
+            report[in_study(key)] = report[key]
+            for name in (key, low(key), high(key)):
+                if name in report:
+                    report[name] *= share
+    for key, (value, least, greatest) in (own or {}).items():
+        if key in report:
+            report[in_study(key)] = report[key]
+        report |= {key: value, low(key): least, high(key): greatest}
+    if report == notes(trial).report:
+        return trial
+    changed = copy.copy(trial)
+    changed.user_attrs = {**trial.user_attrs, "report": report}
+    if trial.values:
+        changed.values = [
+            report[key] if in_study(key) in report else value
+            for key, value in zip(objectives, trial.values, strict=True)
+        ]
+    return changed
+
+
+def reaching(trials: Sequence[FrozenTrial], objectives: Objectives) -> list[FrozenTrial]:
+    """The front, and all trials whose intervals reach it.
+
+    A trial is out only if another one at its worst is as good as it at its best, and better in something.
+
+    Args:
+        trials: settled.
+        objectives: of the study.
+    """
+    feasible = [trial for trial in counted(trials) if is_feasible(trial)]
+    if not feasible:
+        return []
+    ends = np.array([[_ends(t, key, place) for place, key in enumerate(objectives)] for t in feasible])
+    signs = np.array([1 if way == "minimize" else -1 for way in objectives.values()])
+    losses = ends * signs[None, :, None]
+    best, worst = losses.min(axis=2), losses.max(axis=2)
+    kept = []
+    for trial, at_best in zip(feasible, best, strict=True):
+        beaten = ((worst <= at_best).all(axis=1) & (worst < at_best).any(axis=1)).any()
+        if not beaten:
+            kept.append(trial)
+    return kept
+
+
+def due(study: "Study") -> list[FrozenTrial]:
+    """The trials that are yet to be timed alone, of those that trained a network."""
+    known = study_notes(study)
+    now = trials_of(study)
+    wanted = {
+        t.number: t for t in (*reaching(now, known.definition.aims), *pareto(now, known.definition.aims))
+    }
+    return [t for number, t in sorted(wanted.items()) if str(number) not in known.alone and _ran(t)]
+
+
+def _ran(trial: FrozenTrial) -> bool:
+    known = notes(trial)
+    return known.run_id is not None and known.folder is not None
+
+
+def _ends(trial: FrozenTrial, key: str, place: int) -> tuple[float, float]:
+    report, value = notes(trial).report, trial.values[place]
+    return float(report.get(low(key), value)), float(report.get(high(key), value))
