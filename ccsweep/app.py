@@ -21,13 +21,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ccsweep import interrupt
-from ccsweep.config.check import check
 from ccsweep.config.explain import explain
 from ccsweep.config.places import root
 from ccsweep.config.register import register
 from ccsweep.errors import UserError
-from ccsweep.study.folder import TrialFolder
-from ccsweep.tasks import task
+from ccsweep.tasks import perform
 from ccsweep.tracking.mask import mask, mask_log_records
 
 # At import, so that a worker that a launcher starts in another process has them too.
@@ -39,8 +37,7 @@ def run_task(cfg: DictConfig) -> dict[str, Any]:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
-        config = check(cfg)
-        return task(config.task)(config, TrialFolder(folder), list(hydra_config.overrides.task))
+        return perform(cfg)
     except UserError as error:
         if hydra_config.mode == RunMode.MULTIRUN:
             raise  # one job's mistake must not end the others: the sweeper counts it

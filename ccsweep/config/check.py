@@ -39,7 +39,7 @@ def check(cfg: DictConfig) -> Config:
     config: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
     _check_task(config)
     check_sweep(config.sweep)
-    if config.seeds != 1 and config.tracking.sweep is None:
+    if config.seeds != 1 and config.tracking.sweep is None and config.task != "confirm":
         raise UserError(
             f"seeds={config.seeds}: repeats the rows of a multirun; add -m, or set training.seed for one run"
         )

@@ -33,6 +33,7 @@ TASKS = {
     "benchmark": About(run=True),
     "sweep_status": About(study=True),
     "sweep_finish": About(study=True),
+    "confirm": About(study=True),
     "export": About(study=True),
 }
 """Each is the function of its name in the module ``ccsweep.tasks.NAME``."""

@@ -264,11 +264,12 @@ class Timed(NamedTuple):
 
 def compare_networks(
     networks: Mapping[Name, Timed], batch_size: int, rounds: int = ROUNDS, seconds: float = ROUND_SECONDS
-) -> dict[Name, Interval]:
-    """How much faster each network is on the engine than in torch eager, with one thread.
+) -> dict[Name, list[float]]:
+    """How much faster each network is on the engine than in torch eager, with one thread, round by round.
 
     A process lays weights out in memory once, and how it does is part of how fast they run. So each round
-    lays them out anew, and times all networks in a new order; the ends come from the rounds.
+    lays them out anew, and times all networks in a new order: :func:`~ccsweep.engine.clock.around_median` of
+    the rounds has an interval that holds for the next process, too.
 
     Args:
         networks: by name.
@@ -288,4 +289,4 @@ def compare_networks(
                 runs: dict[str, Run] = {EAGER: peers.eager(layers), ENGINE: copy.deepcopy(engine)}
                 took = turns({which: _fresh(run, batches) for which, run in runs.items()}, seconds)
                 found[name].append(gain(took).value)
-    return {name: around_median(gains) for name, gains in found.items()}
+    return found

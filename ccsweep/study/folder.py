@@ -11,6 +11,8 @@ A study's, ``outputs/sweeps/NAME`` (:class:`StudyFolder`):
     run.json         the parent run in MLflow                           tracking -> tracking
     table.md, table.json, rows.png    the end of a grid                 report -> people, scripts
     report.html, front.png            the end of a study                report -> people
+    confirmed.json, confirmed.png     its points with fresh seeds       task=confirm -> people, scripts
+    confirm/NAME/    the study that trains these, its points beside it in points/
     trials/N/        the folder of a trial
 
 A run's, a trial or a command that ran once (:class:`TrialFolder`):
@@ -106,6 +108,9 @@ class StudyFolder:
     table = _File("table.md")
     table_data = _File("table.json")
     rows = _File("rows.png")
+    confirmations = _File("confirm")
+    confirmed = _File("confirmed.json")
+    confirmed_picture = _File("confirmed.png")
     page = _File("report.html")
     picture = _File("front.png")
 

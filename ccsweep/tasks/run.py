@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,6 +157,20 @@ def load(config: Config) -> "Dataset":
             f"has {dataset.features} features and {dataset.classes} classes"
         )
     return dataset
+
+
+class Loaded:
+    """Data sets by their settings, each loaded once."""
+
+    def __init__(self) -> None:
+        self._data: dict[tuple[object, ...], Dataset] = {}
+
+    def get(self, settings: DataConfig) -> "Dataset":
+        """As :func:`load`."""
+        key = astuple(settings)
+        if key not in self._data:
+            self._data[key] = load(settings)
+        return self._data[key]
 
 
 def _tags(config: Config, dataset: "Dataset", folder: TrialFolder) -> dict[str, str]:

@@ -9,14 +9,13 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ccsweep.config.schema import Config, DataConfig
+from ccsweep.config.schema import Config
 from ccsweep.data.dataset import Dataset
 from ccsweep.engine.benchmark import compare_networks
-from ccsweep.engine.clock import Load, alone, pinned
+from ccsweep.engine.clock import Load, alone, around_median, pinned
 from ccsweep.figures import LOAD, MEASURED, high, in_study, low, measured
 from ccsweep.interrupt import finishing
 from ccsweep.study import front
@@ -25,7 +24,7 @@ from ccsweep.study.folder import StudyFolder, TrialFolder
 from ccsweep.study.notes import StudyNotes, note_study, notes, study_notes
 from ccsweep.tasks import result
 from ccsweep.tasks.earlier import restored
-from ccsweep.tasks.run import ENVIRONMENT_TAG, load
+from ccsweep.tasks.run import ENVIRONMENT_TAG, Loaded
 from ccsweep.tasks.sweep_status import existing
 from ccsweep.tracking import Run, resolve_uri
 from ccsweep.tracking.find import run_id_of, store_of
@@ -66,7 +65,7 @@ class _Networks:
 
     def __init__(self, place: StudyFolder, uri: str | None) -> None:
         self.place, self.uri = place, uri
-        self._data: dict[tuple[Any, ...], Dataset] = {}
+        self._data = Loaded()
 
     def folder(self, trial: "FrozenTrial") -> TrialFolder:
         """Of the trial."""
@@ -81,13 +80,7 @@ class _Networks:
 
     def get(self, trial: "FrozenTrial") -> tuple[Job, Dataset]:
         """The trial's network as it was tested, and its data."""
-        return restored(self.folder(trial), self._load)
-
-    def _load(self, settings: DataConfig) -> Dataset:
-        key = astuple(settings)
-        if key not in self._data:
-            self._data[key] = load(settings)
-        return self._data[key]
+        return restored(self.folder(trial), self._data.get)
 
 
 def _time(study: "Study", trials: "Sequence[FrozenTrial]", networks: _Networks) -> None:
@@ -97,7 +90,8 @@ def _time(study: "Study", trials: "Sequence[FrozenTrial]", networks: _Networks) 
     speeds: dict[str, dict[str, list[float]]] = {str(number): {} for number in timed}
     with alone(), pinned(), Load() as busy:
         for size in MEASURED:
-            for number, gain in compare_networks(timed, size).items():
+            for number, rounds in compare_networks(timed, size).items():
+                gain = around_median(rounds)
                 ends = (gain.value, gain.low, gain.high)
                 speeds[str(number)][measured(size).key] = [round(each, 4) for each in ends]
     if busy.cores > 0.2:

@@ -1,0 +1,93 @@
+"""A search's trial leaves little; what is on the front at its end gets the rest."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna import Study
+
+from ccsweep.engine import benchmark
+from ccsweep.study.folder import StudyFolder
+from ccsweep.study.notes import Definition, Notes, StudyNotes, note, note_study, study_notes
+from ccsweep.study.storage import create
+from ccsweep.study.trials import Completed, Rules, tell
+from tests.tasks.conftest import Place
+
+pytestmark = pytest.mark.slow
+AIMS = {"validation_error": "minimize", "measured_speedup_batch1": "maximize"}
+SPEED = "measured_speedup_batch1"
+
+
+@pytest.fixture(scope="module")
+def searched(place: Place) -> tuple[StudyFolder, Study, list[dict[str, Any]]]:
+    """A study of two trials: one trained for an epoch, the other not long enough to be any good."""
+    folder = StudyFolder(place.folder / "study")
+    folder.path.mkdir()
+    study = create(folder, None, AIMS)
+    note_study(study, StudyNotes(definition=Definition(objectives=AIMS), folder=str(folder.path)))
+    aims = [f"+sweep.objectives.{key}={way}" for key, way in AIMS.items()]
+    reports = []
+    for number, own in enumerate(
+        (["training.epochs=2"], ["training.epochs=1", "training.learning_rate=1e-9"])
+    ):
+        trial = study.ask()
+        note(trial, Notes(folder=f"trials/{number}"))
+        swept = [f"tracking.sweep={folder.path}", "test=false", *aims, *own]
+        reports.append(place.run(f"study/trials/{number}", *swept))
+        tell(trial, Completed(reports[-1]), Rules(AIMS, [], 0))
+    return folder, study, reports
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def artifacts(place: Place, report: dict[str, Any]) -> set[str]:
+    return {artifact.path for artifact in place.client.list_artifacts(report["run_id"])}
+
+
+def test_a_trial_leaves_its_report_its_checkpoint_and_its_metrics(
+    place: Place, searched: tuple[StudyFolder, Study, list[dict[str, Any]]]
+) -> None:
+    folder, _, reports = searched
+    assert names(folder.trial("0").path) == {
+        *(".lock", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "data.json"),
+        *("overrides.yaml", "report.json", "run.json", "run.log"),
+    }
+    assert artifacts(place, reports[0]) == set()
+    run = place.client.get_run(reports[0]["run_id"])
+    environment = folder.path / run.data.tags["ccsweep.environment"]
+    assert environment.parent == folder.environments
+    assert json.loads(environment.read_text())["packages"]["torch"]
+    assert run.data.metrics["validation/error"] == pytest.approx(reports[0]["validation_error"])
+    assert run.data.metrics[SPEED] == reports[0][SPEED]
+    assert "measured_speedup_batch256" not in reports[0]  # the study does not aim at it
+    assert reports[0]["timing_load"] >= 0
+
+
+def test_the_front_is_timed_alone_and_made_whole(
+    place: Place,
+    searched: tuple[StudyFolder, Study, list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, study, reports = searched
+    monkeypatch.setattr(benchmark, "ROUND_SECONDS", 0.0)
+    note_study(study, StudyNotes(alone={"1": {SPEED: [0.1, 0.1, 0.1]}}))  # it is on no front
+    found = place.run("finish", "task=sweep_finish", f"sweep.name={folder.path}")
+    assert (found["timed"], found["made_whole"]) == ([0], [0])
+    speed, low, high = study_notes(study).alone["0"][SPEED]
+    assert 0 < low <= speed <= high
+    report = folder.trial("0").read_report()
+    assert report is not None
+    assert (report[SPEED], report[f"{SPEED}_in_study"]) == (speed, reports[0][SPEED])
+    assert report["measured_speedup_batch256"] > 0
+    whole = {"checkpoints", "config.yaml", "environment.json", "figures.png", "overrides.yaml", "report.json"}
+    assert whole <= artifacts(place, reports[0])
+    run = place.client.get_run(reports[0]["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics[f"{SPEED}_in_study"] == reports[0][SPEED]
+    assert run.outputs.model_outputs
+    assert artifacts(place, reports[1]) == set()
+    again = place.run("again", "task=sweep_finish", f"sweep.name={folder.path}")
+    assert (again["timed"], again["made_whole"]) == ([], [])
