@@ -16,7 +16,7 @@ from ccsweep.config.check import check_values
 from ccsweep.config.composed import read_file, read_settings
 from ccsweep.config.keys import has_role, with_role
 from ccsweep.config.marks import Role
-from ccsweep.config.schema import Config, DataConfig, RanksConfig
+from ccsweep.config.schema import Config, RanksConfig
 from ccsweep.dotted import is_under
 from ccsweep.errors import UserError
 from ccsweep.study.folder import TrialFolder
@@ -119,7 +119,7 @@ def taken_up(
         yield run, job, dataset
 
 
-def restored(folder: TrialFolder, load: Callable[[DataConfig], "Dataset"]) -> tuple["Job", "Dataset"]:
+def restored(folder: TrialFolder, load: Callable[[Config], "Dataset"]) -> tuple["Job", "Dataset"]:
     """The network that a run of before tested, without a run of its own, and its data.
 
     Args:
@@ -133,7 +133,7 @@ def restored(folder: TrialFolder, load: Callable[[DataConfig], "Dataset"]) -> tu
     from ccsweep.training.fit import Job
 
     settings: Config = OmegaConf.to_object(read_settings(folder.settings))  # type: ignore[assignment]
-    dataset = load(settings.data)
+    dataset = load(settings)
     job = Job(settings, dataset, folder.path)
     if settings.run is None:
         checkpoint.load_network(job.module.network, checkpoint.best(folder.path))

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,13 +163,13 @@ class Loaded:
     """Data sets by their settings, each loaded once."""
 
     def __init__(self) -> None:
-        self._data: dict[tuple[object, ...], Dataset] = {}
+        self._data: dict[str, Dataset] = {}
 
-    def get(self, settings: DataConfig) -> "Dataset":
-        """As :func:`load`."""
-        key = astuple(settings)
+    def get(self, config: Config) -> "Dataset":
+        """As :func:`load`; a config that was run says how wide its data are."""
+        key = str(config.data)
         if key not in self._data:
-            self._data[key] = load(settings)
+            self._data[key] = load(config)
         return self._data[key]
 
 
