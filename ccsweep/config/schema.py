@@ -159,6 +159,8 @@ class SweepConfig:
     sampler: Annotated[str | None, OneOf(("tpe", "nsgaii", "gp", "random", "grid"))]
     seed: Seed
     n_trials: Annotated[int | None, Gt(0), "a positive number of trials, or null"]
+    minutes: Annotated[float | None, Gt(0), "a positive number of minutes, or null"]
+    patience: Annotated[int | None, Gt(0), "a positive number of trials, or null"]
     pruning: Annotated[str | None, OneOf((VALIDATION_ERROR.metric, "validation/loss"))]  # less is better
     workers: Annotated[int, Ge(1), "1 or more"]
     cluster: Annotated[str, OneOf(("local", "slurm"))]

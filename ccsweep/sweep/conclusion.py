@@ -27,7 +27,11 @@ log = logging.getLogger(__name__)
 
 
 def write(plan: Plan, study: "Study") -> list[Path]:
-    """Show and write what there is to show; returns the files, which the parent run is to have."""
+    """Show and write what there is to show; returns the files, which the parent run is to have.
+
+    Raises:
+        UserError: the study's page cannot be written.
+    """
     files = _write_page(plan, study) if plan.sweep.objectives else _write_table(plan, study)
     print(f"{'folder':8}{plan.folder.path} ({', '.join(file.name for file in files)})")
     return files
@@ -38,9 +42,12 @@ def _write_page(plan: Plan, study: "Study") -> list[Path]:
 
     try:
         return page.write(study, plan.folder)
-    except Exception as error:  # the trials stand, whatever becomes of a picture
-        log.warning("the study's page could not be written: %s", describe(error), exc_info=True)
-        return []
+    except Exception as error:
+        log.debug("the study's page", exc_info=True)
+        raise UserError(
+            f"{plan.folder.page}: could not be written ({describe(error)}); the trials stand: "
+            "mend it, then give the same command again"
+        ) from error
 
 
 def judge(plan: Plan, trials: Sequence[FrozenTrial]) -> None:

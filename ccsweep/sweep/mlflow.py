@@ -69,6 +69,11 @@ class Tracker:
             note_study(self._study, StudyNotes(parent=run_id, uri=mask(self._store())))
         self._pending = self._pool.submit(self._log, list(trials))
 
+    def wait(self) -> None:
+        """Until nothing is being logged."""
+        if self._pending is not None:
+            self._pending.result()
+
     def finish(self, files: Sequence[Path], status: Status) -> None:
         """Log the rest and the files, and end the parent; never fails.
 

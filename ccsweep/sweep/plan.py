@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,8 @@ class Plan:
     seeds: int
     uri: str | None
     """Where runs are tracked, unless the trained run that they evaluate says so."""
+    began: float = field(default_factory=time.time)
+    """When the command was given."""
     command: list[str] = field(default_factory=lambda: ["python", "-m", "ccsweep", *sys.argv[1:]])
 
     @property

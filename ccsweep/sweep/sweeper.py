@@ -121,6 +121,7 @@ class _Overseer:
             self._keep_workers()
             trials = self._trials()
             status = "FAILED" if sort(trials).failed else "FINISHED"
+            self.tracker.wait()  # MLflow imports pandas in its thread, and the page would find half of it
             files = conclusion.write(self.plan, self.study)
             return trials
         except BaseException:
@@ -145,7 +146,7 @@ class _Overseer:
         """Keep workers at work until there is no more to do."""
         from ccsweep.report.study.live import View
         from ccsweep.study import alone
-        from ccsweep.sweep.worker import EXHAUSTED, remaining
+        from ccsweep.sweep.worker import EXHAUSTED, is_over, remaining
 
         plan, crew, exhausted, finished = self.plan, self.crew, False, False
         with View(plan.objectives, plan.target) as view:
@@ -173,6 +174,8 @@ class _Overseer:
             view.update(self._trials(), [], time.time())
         if exhausted and plan.target > now.done:
             log.warning("all points of the space are done: %d, and not %d", now.done, plan.target)
+        elif plan.target > now.done and is_over(plan, now):
+            log.info("no more trials, by sweep.minutes or sweep.patience: %d of %d", now.done, plan.target)
 
     def _end_overdue(self, member: "Member") -> None:
         """Kill a worker whose trial takes too long; the trial is not tried again."""

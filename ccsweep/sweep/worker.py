@@ -279,8 +279,23 @@ class _Worker:
         os._exit(1)
 
 
+def is_over(plan: Plan, trials: Sorted) -> bool:
+    """Whether ``sweep.minutes`` are over, or the front has not grown for ``sweep.patience`` trials."""
+    minutes, patience = plan.sweep.minutes, plan.sweep.patience
+    if minutes is not None and time.time() > plan.began + 60 * minutes:
+        return True
+    if patience is None:
+        return False
+    from ccsweep.study import front
+
+    volumes = [volume for _, volume in front.hypervolume(trials.complete, plan.objectives)]
+    return len(volumes) > patience and volumes[-1] <= volumes[-1 - patience]
+
+
 def remaining(plan: Plan, trials: Sorted) -> int:
     """How many more trials may begin now."""
+    if is_over(plan, trials):
+        return 0
     room = plan.target - trials.done - len(trials.running)
     if not plan.is_grid:
         return room

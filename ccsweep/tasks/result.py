@@ -17,7 +17,7 @@ from ccsweep.engine.compiled import torch_threads
 from ccsweep.engine.plan import Plan
 from ccsweep.engine.tune import compile
 from ccsweep.errors import UserError
-from ccsweep.figures import LOAD, MEASURED
+from ccsweep.figures import LOAD, MEASURED, ahead
 from ccsweep.figures import measured as figure_of
 from ccsweep.study.folder import TrialFolder
 from ccsweep.study.objectives import read_constraint
@@ -116,15 +116,17 @@ def measure(run: Run, job: Job, dataset: Dataset, with_model: bool = True) -> di
     Returns:
         Measured speed-ups, under the names they have in report.json.
     """
-    sizes = _sizes(job.config)
+    wanted = _wanted(job.config)
+    sizes = [size for size in MEASURED if wanted & {figure_of(size).key, ahead(size).key}]
     if not sizes:
         return {}
-    timed, peers = to_time(job, dataset), {} if job.config.of_a_search else QUICK
+    timed, peers = to_time(job, dataset), QUICK if wanted & {ahead(size).key for size in sizes} else {}
     with alone(), pinned(), torch_threads(1), Load() as load:
         compared = [
             compare(*timed, size, 1, MEASURED_SECONDS, peers, PLAN_SECONDS, enough=is_known) for size in sizes
         ]
-    found = figures(compared) | {LOAD.key: load.cores}
+    found = {key: value for key, value in figures(compared).items() if peers or "best_peer" not in key}
+    found[LOAD.key] = load.cores
     run.log_metrics(found, step=0)
     if with_model:
         log_network(run, job, dataset, [each.plan for each in compared])
@@ -139,12 +141,11 @@ def to_time(job: Job, dataset: Dataset) -> Timed:
     return Timed(network, calibration[:most], dataset.validation.images[:most])
 
 
-def _sizes(config: Config) -> list[int]:
-    """The batch sizes to time at: all, of a search's trial those that the search asks for."""
+def _wanted(config: Config) -> set[str]:
+    """The measured figures that are asked for: all, of a search's trial those that the search aims at."""
     if not config.of_a_search:
-        return list(MEASURED)
-    asked = {*config.sweep.objectives, *(read_constraint(text).key for text in config.sweep.constraints)}
-    return [size for size in MEASURED if figure_of(size).key in asked]
+        return {figure(size).key for size in MEASURED for figure in (figure_of, ahead)}
+    return {*config.sweep.objectives, *(read_constraint(text).key for text in config.sweep.constraints)}
 
 
 def plans(job: Job, dataset: Dataset) -> list[Plan]:

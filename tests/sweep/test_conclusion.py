@@ -148,14 +148,15 @@ def test_rows_that_were_trained_are_drawn(
     assert plan.folder.rows.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_page_that_cannot_be_written_is_no_end_of_a_study(
-    begun: Callable[..., tuple[Plan, Study]], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_page_that_cannot_be_written_is_an_error(begun: Callable[..., tuple[Plan, Study]]) -> None:
     plan, study = begun(AIM, "training.l1=0,1", "sweep.sampler=grid")
     study.tell(study.ask(), 1.0)
     plan.folder.page.mkdir()
-    assert conclusion.write(plan, study) == []
-    assert caplog.messages[0].startswith("the study's page could not be written: ")
+    with pytest.raises(UserError) as raised:
+        conclusion.write(plan, study)
+    said = str(raised.value)
+    assert said.startswith(f"{plan.folder.page}: could not be written (")
+    assert said.endswith("); the trials stand: mend it, then give the same command again")
 
 
 def test_what_failed_is_said_as_an_exit_status_says_it(

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from omegaconf import DictConfig
 from optuna import Study
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial, TrialState, create_trial
 from submitit.core.utils import UncompletedJobError
 
 from ccsweep.study import record
@@ -25,7 +26,7 @@ from ccsweep.sweep import lease
 from ccsweep.sweep import worker as workers
 from ccsweep.sweep.lease import Lease
 from ccsweep.sweep.worker import DONE, EXHAUSTED, Payload, _Worker, remaining
-from tests.sweep.conftest import AIM, Command
+from tests.sweep.conftest import AIM, STUDY, Command
 
 Begin = Callable[..., tuple[_Worker, Study]]
 
@@ -249,8 +250,6 @@ def test_a_worker_that_ends_lets_go_of_what_waits(begin: Begin) -> None:
 
 
 def test_how_many_trials_may_begin(command: Callable[..., Command]) -> None:
-    from optuna.trial import create_trial
-
     def some(count: int) -> list[Any]:
         return [create_trial(state=TrialState.RUNNING)] * count
 
@@ -266,3 +265,27 @@ def test_how_many_trials_may_begin(command: Callable[..., Command]) -> None:
     assert remaining(search, Sorted(reused=some(9), stopped=some(9), retried=some(9))) == 5
     assert remaining(part, Sorted()) == 0
     assert remaining(part, Sorted(complete=some(6), waiting=some(3))) == -1
+
+
+def test_a_search_ends_when_its_time_is_over(command: Callable[..., Command]) -> None:
+    plan = command(*STUDY, "sweep.n_trials=9", "sweep.minutes=1").plan
+    assert remaining(plan, Sorted()) == 9
+    plan.began -= 61
+    assert remaining(plan, Sorted()) == 0
+
+
+def test_a_search_ends_when_its_front_does_not_grow(command: Callable[..., Command]) -> None:
+    plan = command(*STUDY, "sweep.n_trials=9", "sweep.patience=2").plan
+    ends = [datetime(2026, 11, 1, 0, k) for k in range(4)]
+
+    def done(*values: tuple[float, float]) -> Sorted:
+        trials = [create_trial(values=list(pair)) for pair in values]
+        for number, trial in enumerate(trials):
+            trial.number, trial.datetime_complete = number, ends[number]
+        return Sorted(complete=trials)
+
+    assert (
+        remaining(plan, done((3, 1), (1, 2), (2, 1.5))) == 6
+    )  # one trial after the last that was any better
+    assert remaining(plan, done((3, 1), (1, 2), (2, 1.5), (3, 1))) == 0
+    assert remaining(plan, done((3, 1), (1, 2), (2, 1.5), (2, 3))) == 5
