@@ -43,7 +43,7 @@ def check(cfg: DictConfig) -> Config:
         raise UserError(
             f"seeds={config.seeds}: repeats the rows of a multirun; add -m, or set training.seed for one run"
         )
-    if config.task == "train" and config.training.resume is None:
+    if TASKS[config.task].model or (config.task == "train" and config.training.resume is None):
         check_values(config)
     return config
 
@@ -138,6 +138,13 @@ def _check_task(config: Config) -> None:
         _require(config.run is not None, "run", None, f"a run id or folder, as in task={config.task} run=ID")
     else:
         _require(config.run is None, "run", config.run, f"null with task={config.task}; add task=evaluate")
+    if about.model:
+        _require(config.model is not None, "model", None, f"a file, as in task={config.task} model=net.onnx")
+        _check_ranges(config, "")
+    else:
+        _require(
+            config.model is None, "model", config.model, f"null with task={config.task}; add task=accelerate"
+        )
     name = config.tracking.register
     modelled = config.task != "evaluate" or name is None
     _require(modelled, "tracking.register", name, "null with task=evaluate; task=benchmark logs a model")

@@ -19,18 +19,21 @@ from ccsweep.figures import VALIDATION_ERROR
 
 @dataclass(frozen=True)
 class About:
-    """What a task is about: data and a network to train, or a run that was trained, or a study."""
+    """What a task is about: data and a network to train, a run that was trained, a study, or a model."""
 
     run: bool = False
     study: bool = False
     trials: bool = False
     """Whether ``-m`` may run many of it."""
+    model: bool = False
+    """Whether it is about a model in a file."""
 
 
 TASKS = {
     "train": About(trials=True),
     "evaluate": About(run=True, trials=True),
     "benchmark": About(run=True),
+    "accelerate": About(model=True),
     "sweep_status": About(study=True),
     "sweep_finish": About(study=True),
     "confirm": About(study=True),
@@ -178,6 +181,9 @@ class Config:
 
     task: Annotated[str, OneOf(TASKS), Role.SAME]
     run: str | None
+    model: Annotated[str | None, Role.COMMAND]
+    keep: Annotated[str | None, OneOf(("argmax", "sign", "values")), Role.COMMAND]
+    max_disagreement: Annotated[float, Ge(0), Lt(1), "a share, at least 0 and below 1", Role.COMMAND]
     pick: Annotated[str, Role.STUDY]
     to: Annotated[str | None, Role.STUDY]
     seeds: Annotated[int, Role.STUDY]

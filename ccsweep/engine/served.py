@@ -13,6 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ccsweep.engine.accelerate import Accelerated
+from ccsweep.engine.accelerate import load as load_accelerated
+from ccsweep.engine.accelerate.saved import holds
 from ccsweep.engine.compiled import Compiled, warm_up
 from ccsweep.engine.layers import Layer, layers_of
 from ccsweep.engine.layout import Layout
@@ -104,8 +107,27 @@ class Served:
         return self._compiled[min(self._compiled, key=lambda size: abs(log(max(batch, 1) / size)))]
 
 
-def load(path: str | Path) -> Served:
-    """Read what ``save`` wrote; nothing in it is ever executed."""
+class ServedAccelerated:
+    """The same for what ``ccsweep.accelerate`` made.
+
+    Args:
+        model: of one tensor.
+    """
+
+    def __init__(self, model: Accelerated) -> None:
+        warm_up()
+        self._model = model
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> np.ndarray:
+        """Outputs (batch, ...) of inputs (batch, ...), an array or a data frame."""
+        outputs: np.ndarray = self._model(torch.from_numpy(np.array(model_input, np.float32))).numpy()
+        return outputs
+
+
+def load(path: str | Path) -> Served | ServedAccelerated:
+    """Read what ``save`` wrote, or an accelerated model's; nothing in it is ever executed."""
+    if holds(path):
+        return ServedAccelerated(load_accelerated(path))
     saved = torch.load(path, weights_only=True)
     return Served([_layer(**layer) for layer in saved["layers"]], saved["ways"], saved.get("scaling"))
 

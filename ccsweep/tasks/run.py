@@ -117,6 +117,8 @@ def write_settings(config: Config, folder: TrialFolder) -> None:
 
 def run_name(config: Config, dataset: "Dataset") -> str:
     """The network's, after the task if that is not to train it."""
+    if config.model is not None:
+        return f"{config.task} {Path(config.model).name}"
     again = [] if config.task == "train" else [config.task]
     return " ".join([*again, network_name(config, dataset)])
 

@@ -1,5 +1,6 @@
 """A trained network among a run's outputs, as an MLflow model, and in the registry if it is to be there."""
 
+import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _PACKAGES = ("torch", "numpy", "numba")  # what the engine computes with
+_IMPORTED = (*_PACKAGES, "rich", "annotated-types", "filelock", "psutil", "scipy")
+"""What its sources import, where they are in the model themselves."""
+_SOURCES = Path(__file__).parents[1]
 
 
 def log_model(
@@ -28,6 +32,7 @@ def log_model(
     data: Path,
     example: "np.ndarray",
     answers: "np.ndarray",
+    with_code: bool = False,
 ) -> str:
     """Log a model of MLflow's ``pyfunc`` kind; takes about half a second.
 
@@ -40,6 +45,7 @@ def log_model(
         data: a file, copied into the model.
         example: a few inputs (batch, in_features), kept with it.
         answers: to these inputs, (batch, outputs).
+        with_code: put this package's sources into the model, so that it loads where they are not installed.
 
     Returns:
         The model's id.
@@ -59,14 +65,19 @@ def log_model(
         experiment = client.get_run(run_id).info.experiment_id
         model = client.create_logged_model(experiment, name=name, source_run_id=run_id)
         folder = Path(scratch) / "model"
+        code = None
+        if with_code:
+            code = Path(scratch) / _SOURCES.name
+            shutil.copytree(_SOURCES, code, ignore=shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc"))
         mlflow.pyfunc.save_model(
             folder,
             loader_module=loader,
             data_path=str(data),
+            code_paths=code and [str(code)],
             signature=ModelSignature(batches(example), batches(answers)),
             input_example=example,
             # Given, because MLflow would find them out by loading the model in another process.
-            pip_requirements=_requirements(_PACKAGES),
+            pip_requirements=_requirements(_IMPORTED if with_code else _PACKAGES),
             mlflow_model=Model(run_id=run_id, model_id=model.model_id, model_uuid=model.model_id),
         )
         client.log_model_artifacts(model.model_id, str(folder))

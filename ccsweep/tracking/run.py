@@ -163,12 +163,24 @@ class Run:
                 self._client.log_artifact(self.id, str(shown), place)
 
     def log_model(
-        self, name: str, *, loader: str, data: Path, example: "np.ndarray", answers: "np.ndarray"
+        self,
+        name: str,
+        *,
+        loader: str,
+        data: Path,
+        example: "np.ndarray",
+        answers: "np.ndarray",
+        with_code: bool = False,
     ) -> str:
         """Log a trained network as an MLflow model; returns its id. See ``model.log_model``."""
-        return log_model(
-            self._client, self.uri, self.id, name, loader=loader, data=data, example=example, answers=answers
-        )
+        about = {
+            "loader": loader,
+            "data": data,
+            "example": example,
+            "answers": answers,
+            "with_code": with_code,
+        }
+        return log_model(self._client, self.uri, self.id, name, **about)  # type: ignore[arg-type]
 
     def check_registry(self, name: str) -> None:
         """Raise UserError if the store's registry would not take a model of this name."""

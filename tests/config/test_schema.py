@@ -45,6 +45,9 @@ def test_keys_have_the_types_of_the_classes() -> None:
 
 def test_what_a_result_does_not_depend_on() -> None:
     assert with_role(*ASIDE) == (
+        "model",
+        "keep",
+        "max_disagreement",
         "pick",
         "to",
         "seeds",

@@ -140,6 +140,12 @@ def write(model: nn.Module, report: Report, path: str | Path) -> None:
         torch.save(content, partial)
 
 
+def holds(path: str | Path) -> bool:
+    """Whether :func:`write` wrote this file."""
+    with torch.serialization.safe_globals(_modules_of_torch()):
+        return "ccsweep accelerated" in torch.load(path, weights_only=True, mmap=True)
+
+
 def read(path: str | Path) -> tuple[nn.Module, list[Chain], Report]:
     """Model, chains and report that :func:`write` wrote; nothing is executed but torch's operators.
 
