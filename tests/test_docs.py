@@ -32,4 +32,4 @@ def test_the_figures_of_the_page_are_those_of_the_code():
     assert f"with {CONFIDENCE:.0%}".replace("%", " %") in PAGE
     assert f"at most {keep.VALUES:.0%}".replace("%", " %") in PAGE
     assert f"within {keep.LOOSE:.0%}".replace("%", " %") in PAGE
-    assert (gates.SAFETY, call.FITTING, call.CHOOSING) == (3, 1 / 4, 1 / 8)
+    assert (gates.SAFETY, call.FITTING, call.CHOOSING) == (3, 1 / 4, 1 / 4)

@@ -19,7 +19,7 @@ from ccsweep.engine.accelerate.report import CONFIDENCE, Report, samples_needed
 from ccsweep.engine.accelerate.units import Units, same
 from ccsweep.errors import UserError
 
-FITTING, CHOOSING = 0.25, 0.125
+FITTING, CHOOSING = 0.25, 0.25
 """Shares of the calibration inputs; on all others the promise is verified."""
 MOST_ROWS = 2**13
 """Inputs of a chain that gates are fitted to."""
@@ -50,7 +50,7 @@ def accelerate(
         calibration_inputs: what the model takes, many samples along the first axis: a tensor or an array, a
             tuple of several, a dict of them by name, a loader or data set. Real inputs, in no order, none
             that the model was trained on, for it is surer of those. For one change in a thousand there must
-            be 5,000.
+            be 6,000.
         max_disagreement: share of answers that may change; 0 rules estimators out.
         batch_sizes: to choose plans for now, rather than when a batch of that size class first comes.
         threads: to use; None means as many as torch uses now.

@@ -30,6 +30,8 @@ MOST_SCORES = 2**22
 # An answer that errors so many times as large would change counts as changed: models are surer of inputs
 # that they were trained on, and nobody can be sure that these are none.
 SAFETY = 3.0
+# While gates are chosen: fewer samples choose than verify, and what they let pass must not fail there.
+CAREFUL = 3 * SAFETY
 # Chains that get gates: a plan may leave out those of any, so all combinations are looked at.
 MOST_CHAINS = 4
 
@@ -121,7 +123,7 @@ def path(tried: Sequence[Candidate], held: Held, criterion: Criterion, allowed: 
             with gates_in_use(joined([one.chain], (other.chain for other in tried))):
                 before = one.chain.layers[one.layer]
                 one.chain.layers[one.layer] = before._replace(gate=gate)
-                if _at_most(allowed, held.changed(criterion, SAFETY)):
+                if _at_most(allowed, held.changed(criterion, CAREFUL)):
                     taken = Step(one.chain, one.layer, gate)
                     break
                 one.chain.layers[one.layer] = before
