@@ -64,25 +64,27 @@ class Skipping:
 
     def __call__(self, x: Tensor) -> tuple[Tensor, bool]:
         """Outputs (batch, units) of x (batch, in_features), and whether x was finite."""
-        rows, batch = x.numpy(), x.size(0)
-        out = np.empty((batch, self._units), np.float32)
+        out = np.empty((x.size(0), self._units), np.float32)
+        finite = self.fill(x.numpy(), out)
+        return torch.from_numpy(out), finite
+
+    def fill(self, rows: Array, out: Array) -> bool:
+        """The same on arrays, written to ``out``; whether all rows were finite."""
+        batch = len(rows)
         if batch == 1:  # a few microseconds in all: every line here would count
-            return torch.from_numpy(out), skipping.run(
-                rows, NOT_PROJECTED, self._numbers, self._table, self._together, out
-            )
+            return skipping.run(rows, NOT_PROJECTED, self._numbers, self._table, self._together, out)
         if self._u is not None and batch >= PROJECTED:
             with torch_threads(self._threads):
-                projected = torch.mm(x, self._u).numpy()
+                projected = torch.mm(torch.from_numpy(rows), self._u).numpy()
         else:
             projected = NOT_PROJECTED
         if self._threads == 1 or batch == 0:
-            return torch.from_numpy(out), self._run(rows, projected, out)
+            return self._run(rows, projected, out)
         share = -(-batch // self._threads)
         parts = [slice(first, first + share) for first in range(0, batch, share)]
-        done = list(
-            self._workers().map(lambda part: self._run(rows[part], projected[part], out[part]), parts)
+        return all(
+            list(self._workers().map(lambda part: self._run(rows[part], projected[part], out[part]), parts))
         )
-        return torch.from_numpy(out), all(done)
 
     def _workers(self) -> ThreadPoolExecutor:
         """Threads of this process: a forked one inherits the pool, but nobody in it."""
@@ -112,7 +114,7 @@ class Compiled:
 
     def __init__(self, layout: Layout, ways: Sequence[str], threads: int = 1) -> None:
         self.layout, self.ways, self.threads = layout, tuple(ways), threads
-        self.inputs = layout.layers[0].inputs
+        self.inputs, self._units = layout.layers[0].inputs, layout.layers[-1].units
         self._dense = [layout.dense(k) for k in range(len(self.ways))]
         # What is not finite would not come through a gate, nor through bytes.
         self._careful = any(way in GATES or in_int8(way) for way in self.ways)
@@ -144,6 +146,28 @@ class Compiled:
         mixed = run_dense(self._dense, x)
         mixed[good] = self._run(x[good])[0]
         return mixed
+
+    def run(self, x: Array, out: Array) -> Array:
+        """Logits of x (batch, in_features) into out (batch, classes), which is returned.
+
+        Both are float32 arrays in one piece, which are used as they are: for one sample this saves Python
+        about as much time as a small network takes.
+
+        Raises:
+            UserError: another kind of array, or another shape.
+        """
+        wanted = ((len(x), self.inputs), (len(x), self._units)) if len(x.shape) == 2 else ()
+        flags = x.flags, out.flags
+        if (x.shape, out.shape) != wanted or not flags[0].c_contiguous or not flags[1].carray:
+            raise UserError(
+                f"run got arrays of shapes {x.shape} and {out.shape}: expected (batch, {self.inputs}) and "
+                f"(batch, {self._units}) in one piece; np.ascontiguousarray makes one"
+            )
+        if x.dtype != np.float32 or out.dtype != np.float32:
+            raise UserError(f"run got {x.dtype} and {out.dtype}: expected float32, use x.astype(np.float32)")
+        if not isinstance(self._only, Skipping) or not (self._only.fill(x, out) or not self._careful):
+            out[:] = self(torch.from_numpy(x)).numpy()
+        return out
 
     def _run(self, x: Tensor) -> tuple[Tensor, bool]:
         """Logits, and whether all inputs were finite, as far as that matters."""

@@ -361,6 +361,43 @@ def test_what_needs_no_conversion_is_taken_as_it_is():
     assert accepted(x.T.contiguous().T, 4).is_contiguous()
 
 
+@pytest.mark.parametrize(
+    "ways", [(TWO_SIDED, INPUT_SPARSE), (DENSE, INPUT_SPARSE), ("masked int8", "dense int8")]
+)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batch", [0, 1, 2, 30])
+def test_arrays_are_filled(ways, threads, batch):
+    compiled = Compiled(Layout(draw([20, 30, 4], rank=3, seed=3)), ways, threads)
+    x, out = inputs(batch, 20, 1.0, 3), np.full((batch, 4), 99, np.float32)
+    assert compiled.run(x, out) is out
+    np.testing.assert_array_equal(out, compiled(torch.from_numpy(x)).numpy())
+    x[batch // 2 :, 3] = np.nan
+    np.testing.assert_array_equal(compiled.run(x, out), compiled(torch.from_numpy(x)).numpy())
+
+
+NO_ARRAY = "run got arrays of shapes {} and {}: expected (batch, 20) and (batch, 4) in one piece; np.ascontiguousarray makes one"
+
+
+@pytest.mark.parametrize(
+    ("x", "out", "message"),
+    [
+        (np.zeros((2, 21), np.float32), np.zeros((2, 4), np.float32), NO_ARRAY.format((2, 21), (2, 4))),
+        (np.zeros((2, 20), np.float32), np.zeros((3, 4), np.float32), NO_ARRAY.format((2, 20), (3, 4))),
+        (np.zeros(20, np.float32), np.zeros((1, 4), np.float32), NO_ARRAY.format((20,), (1, 4))),
+        (np.zeros((20, 2), np.float32).T, np.zeros((2, 4), np.float32), NO_ARRAY.format((2, 20), (2, 4))),
+        (np.zeros((2, 20), np.float32), np.zeros((4, 2), np.float32).T, NO_ARRAY.format((2, 20), (2, 4))),
+        (
+            *(np.zeros((2, 20)), np.zeros((2, 4), np.float32)),
+            "run got float64 and float32: expected float32, use x.astype(np.float32)",
+        ),
+    ],
+)
+def test_arrays_that_are_refused(x, out, message):
+    compiled = Compiled(Layout(draw([20, 30, 4], rank=3, seed=3)), (TWO_SIDED, INPUT_SPARSE))
+    with pytest.raises(UserError, match="^" + re.escape(message) + "$"):
+        compiled.run(x, out)
+
+
 @pytest.mark.parametrize("error", [None, ZeroDivisionError])
 def test_torch_gets_its_threads_back(error, monkeypatch):
     before, asked = torch.get_num_threads(), []
