@@ -206,11 +206,8 @@ class Tuner:
                 tuple(_fastest(times, GATES) for times in unbroken),
             }
             # What comes out of one layer is what the next one gets: times alone do not tell all of it.
-            firsts = {
-                _fastest(unbroken[0]),
-                _fastest(unbroken[0], GATES),
-                _fastest(_without(unbroken[0], MASKING)),
-            }
+            others = _without(unbroken[0], MASKING)
+            firsts = {_fastest(unbroken[0]), _fastest(others, GATES), *MASKING & unbroken[0].keys()}
             rests: list[list[str]] = [exact]
             rests += [[way] * len(alone) for way in (INPUT_SPARSE, *PLAIN_INT8) if way in unbroken[-1]]
             found |= {(first, *rest[1:]) for first in firsts for rest in rests}

@@ -62,7 +62,7 @@ def _times(comparisons: Sequence[Comparison]) -> Table:
     for name in ("batch", "threads"):
         table.add_column(name, justify="right")
     table.add_column("")
-    for name in ("us", "middle half", "over torch", "best peer", "changed", "error"):
+    for name in ("us", "middle half", "torch", "peer", "changed", "error"):
         table.add_column(name, justify="right", no_wrap=True)
     for compared in comparisons:
         for name, time in compared.timings.items():
