@@ -85,7 +85,7 @@ def draw(path: Path, found: dict[str, Any]) -> Path:
     axes.set_xlabel(of(speed).label)
     axes.set_ylabel("error, %")
     axes.xaxis.set_major_locator(AutoLocator())
-    for name, point in found["points"].items():
+    for i, (name, point) in enumerate(found["points"].items()):
         error, gain, studied = point["test_error"], point[speed], point["in_study"]
         colour = VERMILLION if name == _CONTROL else BLUE
         if speed in studied and VALIDATION_ERROR.key in studied:
@@ -103,7 +103,7 @@ def draw(path: Path, found: dict[str, Any]) -> Path:
         )
         label = f"{name}, {point['ranks']}: {100 * point['front_probability']:.0f} %"
         at = (gain["mean"], error["mean"])
-        axes.annotate(label, at, xytext=(6, 6), textcoords="offset points", fontsize=9)
+        axes.annotate(label, at, xytext=(8, 8 if i % 2 else -14), textcoords="offset points", fontsize=9)
     handles = [
         Line2D([], [], color=BLUE, marker="o", label="point; % is the probability that it is on the front"),
         Line2D([], [], color=VERMILLION, marker="o", label="control"),

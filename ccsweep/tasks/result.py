@@ -17,7 +17,7 @@ from ccsweep.engine.compiled import torch_threads
 from ccsweep.engine.plan import Plan
 from ccsweep.engine.tune import compile
 from ccsweep.errors import UserError
-from ccsweep.figures import LOAD, MEASURED, ahead
+from ccsweep.figures import LOAD, MEASURED, ahead, high, low
 from ccsweep.figures import measured as figure_of
 from ccsweep.study.folder import TrialFolder
 from ccsweep.study.objectives import read_constraint
@@ -125,7 +125,8 @@ def measure(run: Run, job: Job, dataset: Dataset, with_model: bool = True) -> di
         compared = [
             compare(*timed, size, 1, MEASURED_SECONDS, peers, PLAN_SECONDS, enough=is_known) for size in sizes
         ]
-    found = {key: value for key, value in figures(compared).items() if peers or "best_peer" not in key}
+    unknown = set() if peers else {end(ahead(size).key) for size in sizes for end in (str, low, high)}
+    found = {key: value for key, value in figures(compared).items() if key not in unknown}
     found[LOAD.key] = load.cores
     run.log_metrics(found, step=0)
     if with_model:
