@@ -143,7 +143,8 @@ def _is_ready(path: Path) -> bool:
     """Return whether ``path`` holds MLflow's tables; False when it is missing or empty."""
     if not path.exists() or path.stat().st_size == 0:
         return False
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=20)
+    # Who reads only cannot put right what a process left that was killed while it wrote, and is refused.
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=20)
     try:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     finally:

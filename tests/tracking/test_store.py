@@ -223,3 +223,23 @@ def test_importing_the_package_brings_nothing_heavy():
     heavy = "{'mlflow', 'torch', 'sqlalchemy', 'filelock', 'psutil', 'numpy', 'requests'}"
     code = f"import sys, ccsweep.tracking; print({heavy} & set(sys.modules))"
     assert in_process("", code).communicate()[0] == "set()\n"
+
+
+KILLED_WHILE_WRITING = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA cache_size=1")  # so that the file itself is half written
+connection.execute("CREATE TABLE scratch (text TEXT)")
+connection.executemany("INSERT INTO scratch VALUES (?)", [("x" * 1000,)] * 1000)
+os._exit(9)
+"""
+
+
+def test_a_store_is_mended_that_was_written_to_when_its_writer_was_killed(uri):
+    path = sqlite_path(uri)
+    subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(path)], check=False)
+    assert path.with_name(f"{path.name}-journal").stat().st_size > 0
+    prepare(uri)
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM scratch").fetchone() == (0,)
+    connection.close()
