@@ -1,4 +1,4 @@
-"""One wide layer at batch 1: the engine beside torch eager, ONNX Runtime and exact skip.
+"""One wide layer at batch 1: the engine beside torch, ONNX Runtime and exact skip.
 
     taskset -c 0 python benchmarks/wide.py [seconds=5]
 
@@ -44,9 +44,9 @@ def main() -> None:
     print(found.plan)
     for name, timing in found.timings.items():
         spread = f"({timing.low:.0f} to {timing.high:.0f}, {timing.calls} calls)"
-        print(f"{name:16} {timing.median:8.0f} us {spread:32} {found.speedup(name):6.2f}x")
+        print(f"{name:25} {timing.median:8.0f} us {spread:32} {found.speedup(name):6.2f}x")
     for name, reason in found.unavailable.items():
-        print(f"{name:16} {reason}")
+        print(f"{name:25} {reason}")
 
 
 if __name__ == "__main__":
