@@ -36,6 +36,9 @@ def run_task(cfg: DictConfig) -> dict[str, Any]:
     """Run the task that the config names; returns its report, for the sweeper."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
+    os.chdir(
+        hydra_config.runtime.cwd
+    )  # with hydra.job.chdir, too, paths are meant from where they were typed
     try:
         return perform(cfg)
     except UserError as error:
@@ -51,6 +54,12 @@ def main() -> None:
     """Console entry point: ``ccsweep`` and ``python -m ccsweep``."""
     mask_log_records()
     sys.argv[1:] = map(_quoted, sys.argv[1:])
+    if {"-m", "--multirun"} & {*sys.argv} and any(
+        a.startswith(("--cfg", "-c", "--info", "-i")) for a in sys.argv
+    ):
+        _fail(
+            "-m: many configs cannot be shown at once; add sweep.preview=5 to see its first points", status=2
+        )
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints errors its own way and over several lines; so it hands them on instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"

@@ -101,3 +101,28 @@ def test_a_wheel_carries_its_configs_and_runs_from_any_folder(user: User, tmp_pa
     assert "name: mnist" in done.stdout
     sources = user.run("--info", "searchpath").stdout
     assert f"{tmp_path}/site/ccsweep/conf" in sources
+
+
+@pytest.mark.parametrize("shown", [["--cfg", "job"], ["--info", "searchpath"], ["-c", "hydra"]])
+def test_what_a_multirun_would_be_is_asked_with_a_preview(shown: list[str], user: User) -> None:
+    done = user.run("-m", "ranks=16-12,control", *shown)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "ccsweep: -m: many configs cannot be shown at once; add sweep.preview=5 to see its first points\n"
+    )
+
+
+@pytest.mark.slow
+def test_paths_are_meant_from_where_they_were_typed_also_with_chdir(user: User) -> None:
+    (user.folder / "mine.csv").write_text("a,label\n" + "".join(f"{n},{n % 2}\n" for n in range(60)))
+    done = user.run(
+        "hydra.job.chdir=true",
+        "data=arrays",
+        "data.file=mine.csv",
+        "training.epochs=1",
+        "tracking.system_metrics=false",
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.relative_to(user.folder).as_posix() for path in user.folder.rglob("mlflow.db")] == [
+        "outputs/mlflow.db"
+    ]

@@ -8,7 +8,9 @@ the run of the original.
 import json
 import os
 import re
+import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,8 +60,9 @@ def find_run(uri: str, ref: str, cache: Path | None = None) -> FoundRun:
         run_id = run.info.run_id
         folder = Path(run.data.tags.get(FOLDER_TAG, ""))
         # The path alone could name another machine's folder; run.json says that it is the one.
-        if folder.is_absolute() and run_id_of(folder) == run_id:
-            return FoundRun(folder, run_id)
+        for place in [folder, *_moved(folder, uri)]:
+            if place.is_absolute() and run_id_of(place) == run_id:
+                return FoundRun(place, run_id)
         cache = cache or Path.home() / ".cache" / "ccsweep" / "runs"
         if run.info.status == "RUNNING":
             raise UserError(
@@ -151,6 +154,14 @@ def _noted(folder: Path, what: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def _moved(folder: Path, uri: str) -> Iterator[Path]:
+    """Where ``folder`` is if it was moved with the store that is beside it: the end of its path counts."""
+    store = sqlite_path(uri)
+    if store is not None:
+        for start in range(len(folder.parts) - 1, 0, -1):
+            yield store.absolute().parent.joinpath(*folder.parts[start:])
+
+
 def _by_id(client: "MlflowClient", uri: str, ref: str) -> "StoredRun":
     """Return the one run whose id begins with ``ref``."""
     if not _ID.fullmatch(ref):
@@ -188,11 +199,22 @@ def _search(client: "MlflowClient", query: str, limit: int) -> "list[StoredRun]"
 def _download(client: "MlflowClient", run_id: str, cache: Path) -> Path:
     """Download the artifacts of a run to ``cache/<run id>``, whole or not at all."""
     target = cache.absolute() / run_id
-    if not target.exists():
+    if not _holds_something(target):
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as parts:
             folder = Path(parts) / run_id
             folder.mkdir()
             client.download_artifacts(run_id, "", str(folder))
+            if not _holds_something(folder):  # MLflow finds nothing, too, where it can reach nothing
+                place = mask(client.get_run(run_id).info.artifact_uri)
+                raise UserError(
+                    f"run: {run_id} has no artifacts that can be reached at {place}, and its folder is not "
+                    "on this machine; mount or mend that place, then give the same command again"
+                )
+            shutil.rmtree(target, ignore_errors=True)  # an empty one
             folder.rename(target)
     return target
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())

@@ -5,6 +5,7 @@ same time crash. Here MLflow's own migrations run in memory (0.6 s) and the resu
 place, so that a store is there whole or not at all.
 """
 
+import contextlib
 import os
 import re
 import sqlite3
@@ -27,6 +28,14 @@ FOLDER = Path("outputs")  # under the working directory; keeps runs and, when no
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]*)")
 _SERVERS = ("http", "https", "postgresql", "mysql", "mssql")
 _LOCK_SECONDS = 60.0
+_ARTIFACTS = "mlartifacts"
+_PLACES = (  # of artifacts, in MLflow's tables
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 _in_memory = threading.Lock()  # MLflow keeps one ":memory:" engine in a process
 
 
@@ -84,7 +93,7 @@ def artifact_root(uri: str) -> Path | None:
         return None
     path = sqlite_path(uri)
     folder = path.parent if path is not None else FOLDER
-    return folder.absolute() / "mlartifacts"
+    return folder.absolute() / _ARTIFACTS
 
 
 def prepare(uri: str) -> None:
@@ -103,6 +112,7 @@ def prepare(uri: str) -> None:
     try:
         if not _is_ready(path):
             _create_once(path, uri)
+        _follow(path)
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UserError(
@@ -155,6 +165,22 @@ def _is_ready(path: Path) -> bool:
             f"{', '.join(sorted(tables)[:3])}, ...); give MLflow a file of its own"
         )
     return bool(tables)
+
+
+def _follow(path: Path) -> None:
+    """Have artifacts looked for beside a store that was moved or copied with them."""
+    folder = path.absolute().parent / _ARTIFACTS
+    if not folder.is_dir():
+        return
+    root = folder.as_uri()
+    with contextlib.closing(sqlite3.connect(path, timeout=20)) as connection:
+        found = [str(place) for (place,) in connection.execute("SELECT artifact_location FROM experiments")]
+        roots = {place[: place.rindex(f"/{_ARTIFACTS}/")] for place in found if f"/{_ARTIFACTS}/" in place}
+        for old in {f"{before}/{_ARTIFACTS}" for before in roots} - {root}:
+            with connection:
+                for table, column in _PLACES:
+                    moved = f"SET {column} = ? || substr({column}, ?) WHERE {column} LIKE ? || '/%'"
+                    connection.execute(f"UPDATE {table} {moved}", (root, len(old) + 1, old))
 
 
 def _create_once(path: Path, uri: str) -> None:

@@ -9,6 +9,14 @@ from ccsweep.tracking.find import FoundRun, find_run, history, noted_run, run_id
 from ccsweep.tracking.store import sqlite_path, sqlite_uri
 
 
+def start_in(uri, folder):
+    from ccsweep.tracking.run import Run
+
+    return Run.start(
+        uri, experiment="mnist", name="a run", params={}, tags={}, folder=folder, system_metrics=False
+    )
+
+
 def test_by_id_and_prefix(start, uri, tmp_path):
     run = start()
     found = FoundRun(tmp_path / "run", run.id)
@@ -26,7 +34,7 @@ def test_by_folder_without_a_store(start, tmp_path, monkeypatch):
 
 def test_downloads_are_kept_in_the_users_cache(start, uri, tmp_path, monkeypatch):
     with start() as run:
-        pass
+        run.log_artifact(tmp_path / "run" / "run.json")
     shutil.rmtree(tmp_path / "run")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert find_run(uri, run.id).folder == tmp_path / "home" / ".cache" / "ccsweep" / "runs" / run.id
@@ -90,8 +98,54 @@ def test_artifacts_of_a_run_from_elsewhere(start, uri, tmp_path):
     assert find_run(uri, run.id, cache) == found
 
 
+def test_a_run_is_found_by_id_when_its_folder_and_its_store_were_moved(tmp_path):
+    uri = sqlite_uri(tmp_path / "old" / "outputs" / "mlflow.db")
+    folder = tmp_path / "old" / "outputs" / "sweeps" / "s" / "trials" / "3"
+    with start_in(uri, folder) as run:
+        pass
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = sqlite_uri(tmp_path / "new" / "outputs" / "mlflow.db")
+    expected = tmp_path / "new" / "outputs" / "sweeps" / "s" / "trials" / "3"
+    assert find_run(moved, run.id) == FoundRun(expected, run.id)
+    assert not (tmp_path / "old").exists()
+
+
+def test_artifacts_go_along_when_a_store_is_moved_with_them(tmp_path):
+    """Also those that are logged afterwards: nothing is made where the store was."""
+    uri = sqlite_uri(tmp_path / "old" / "mlflow.db")
+    with start_in(uri, tmp_path / "old" / "run") as run:
+        run.log_artifact(tmp_path / "old" / "run" / "run.json", "first")
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = sqlite_uri(tmp_path / "new" / "mlflow.db")
+    with start_in(moved, tmp_path / "new" / "again") as again:
+        again.log_artifact(tmp_path / "new" / "again" / "run.json", "second")
+    shutil.rmtree(tmp_path / "new" / "run")
+    found = find_run(moved, run.id, tmp_path / "cache")
+    assert (found.folder / "first" / "run.json").exists()
+    assert len(list((tmp_path / "new" / "mlartifacts").rglob("run.json"))) == 2
+    assert not (tmp_path / "old").exists()
+
+
+def test_artifacts_that_cannot_be_reached_are_not_taken_for_an_empty_run(start, uri, tmp_path):
+    with start() as run:
+        run.log_artifact(tmp_path / "run" / "run.json")
+    shutil.rmtree(tmp_path / "run")
+    artifacts, cache = tmp_path / "store" / "mlartifacts", tmp_path / "cache"
+    artifacts.rename(tmp_path / "away")
+    with pytest.raises(UserError) as caught:
+        find_run(uri, run.id, cache)
+    assert str(caught.value) == (
+        f"run: {run.id} has no artifacts that can be reached at {artifacts.as_uri()}/mnist/{run.id}/artifacts, and its "
+        "folder is not on this machine; mount or mend that place, then give the same command again"
+    )
+    (cache / run.id).mkdir()  # as it was left there once
+    (tmp_path / "away").rename(artifacts)
+    assert (find_run(uri, run.id, cache).folder / "run.json").exists()
+
+
 def test_a_folder_of_the_same_name_on_another_machine(start, uri, tmp_path):
     run = start()
+    run.log_artifact(tmp_path / "run" / "run.json")
     run.end("FINISHED")
     (tmp_path / "run" / "run.json").write_text(json.dumps({"run_id": "another"}))
     assert find_run(uri, run.id, tmp_path / "cache").folder == tmp_path / "cache" / run.id
