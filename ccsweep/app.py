@@ -5,15 +5,16 @@ completion answer at once.
 """
 
 import contextlib
-import io
 import logging
 import os
+import shlex
 import sys
-from collections.abc import Iterator
+import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -21,12 +22,18 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ccsweep import interrupt
-from ccsweep.config.explain import explain
+from ccsweep.config.explain import explained
 from ccsweep.config.places import root
+from ccsweep.config.quoting import check_path, quoted
 from ccsweep.config.register import register
-from ccsweep.errors import UserError
+from ccsweep.errors import UserError, is_full_disk, machine_fault
+from ccsweep.files import private_folder, user_cache
+from ccsweep.study.folder import TrialFolder
 from ccsweep.tasks import perform
-from ccsweep.tracking.mask import mask, mask_log_records
+from ccsweep.tracking.mask import mask_log_records, mask_streams
+from ccsweep.tracking.outcome import describe
+
+_TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 # At import, so that a worker that a launcher starts in another process has them too.
 register()
@@ -35,24 +42,28 @@ register()
 def run_task(cfg: DictConfig) -> dict[str, Any]:
     """Run the task that the config names; returns its report, for the sweeper."""
     hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
+    folder = TrialFolder(Path(hydra_config.runtime.output_dir))
     os.chdir(
         hydra_config.runtime.cwd
     )  # with hydra.job.chdir, too, paths are meant from where they were typed
     try:
+        check_path("hydra.run.dir", str(folder.path))
         return perform(cfg)
-    except UserError as error:
-        if hydra_config.mode == RunMode.MULTIRUN:
+    except Exception as error:
+        if hydra_config.mode == RunMode.MULTIRUN or (line := _line(error, folder)) is None:
             raise  # one job's mistake must not end the others: the sweeper counts it
-        _fail(str(error), status=2)
+        _fail(line, status=2)
     finally:
         with contextlib.suppress(OSError):
-            folder.rmdir()  # Hydra made it for every command; not all write something
+            folder.path.rmdir()  # Hydra made it for every command; not all write something
 
 
 def main() -> None:
     """Console entry point: ``ccsweep`` and ``python -m ccsweep``."""
     mask_log_records()
+    mask_streams()
+    logging.raiseExceptions = False  # a log on a full disk is no reason for a page of tracebacks
+    _find_places()
     sys.argv[1:] = map(_quoted, sys.argv[1:])
     if {"-m", "--multirun"} & {*sys.argv} and any(
         a.startswith(("--cfg", "-c", "--info", "-i")) for a in sys.argv
@@ -60,49 +71,94 @@ def main() -> None:
         _fail(
             "-m: many configs cannot be shown at once; add sweep.preview=5 to see its first points", status=2
         )
-    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints errors its own way and over several lines; so it hands them on instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     interrupt.install()  # a scheduler's stop ends a run as Ctrl-C does
     try:
+        _check_place()
+        _check_flags(sys.argv[1:])
         config_path = str(root() / "conf")
-        with _masked_config():
-            hydra.main(config_path=config_path, config_name="config", version_base="1.3")(run_task)()
+        hydra.main(config_path=config_path, config_name="config", version_base="1.3")(run_task)()
     except KeyboardInterrupt:
         _fail("stopped", status=130)
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if traceback_wanted:
+    except Exception as error:
+        if (line := _line(error)) is None:
             raise
-        _fail(str(error) if isinstance(error, UserError) else explain(error), status=2)
-    except OSError as error:  # a folder that cannot be written, a full disk
-        if traceback_wanted or error.filename is None:
-            raise
+        _fail(line, status=2)
+
+
+def _check_place() -> None:
+    """Refuse a working directory that is gone, or whose name a config cannot hold."""
+    try:
+        check_path("the working directory", os.getcwd())
+    except FileNotFoundError:
+        raise UserError("the working directory is gone; cd to one that exists") from None
+
+
+def _check_flags(arguments: list[str]) -> None:
+    """Read the flags as Hydra will, which would print two dozen lines about a wrong one."""
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; python -m ccsweep --hydra-help lists the flags")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    flags = parser.parse_args([argument for argument in arguments if argument != "--version"])
+    if flags.experimental_rerun is not None:  # a pickle, which may run anything
+        raise UserError("--experimental-rerun: is not supported; give the command of that run again")
+
+
+def _line(error: Exception, folder: TrialFolder | None = None) -> str | None:
+    """What to say of an error; None for a mistake in the program, and where the traceback is asked for."""
+    if isinstance(error, UserError):
+        return str(error)
+    if _TRACEBACK_WANTED:
+        return None
+    if isinstance(error, HydraException | OmegaConfBaseException) or _is_of_hydra(error):
+        return explained(error, sys.argv[1:])
+    fault = machine_fault(error)
+    if fault is not None and is_full_disk(fault):
+        place = getattr(fault, "filename", None) or (folder.path if folder is not None else Path.cwd())
+        again = "give the same command again"
+        if folder is not None and (folder.checkpoints / "last.ckpt").exists():
+            again = f"go on with: {shlex.join(['python', '-m', 'ccsweep', f'training.resume={folder.path}'])}"
+        return f"{place}: no space left on device; make room there, then {again}"
+    if fault is not None and not isinstance(fault, OSError):
+        return f"the machine failed ({describe(fault)}); see the traceback with HYDRA_FULL_ERROR=1"
+    if isinstance(error, OSError) and error.filename is not None:  # a folder that cannot be written
         hint = "choose another place, or see the traceback with HYDRA_FULL_ERROR=1"
-        _fail(f"{error.filename}: {error.strerror}; {hint}", status=2)
+        return f"{error.filename}: {error.strerror}; {hint}"
+    return None
+
+
+def _is_of_hydra(error: Exception) -> bool:
+    """Whether an error was raised before Hydra called anything of this program."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = {str(frame.f_globals.get("__name__")) for frame in frames}
+    ours = {name for name in names if name.startswith(("ccsweep.", "hydra_plugins."))}
+    task = any(frame.f_code is run_task.__code__ for frame in frames)
+    return not task and ours <= {__name__, "ccsweep.__main__"}
+
+
+def _find_places() -> None:
+    """A private folder instead of a home that is not there (for MLflow), or not writable (for Matplotlib)."""
+    with contextlib.suppress(OSError):
+        try:
+            Path.home()
+        except RuntimeError:  # a container's user id without a name
+            os.environ["HOME"] = str(private_folder())
+        if (cache := user_cache()) == private_folder():
+            os.environ.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))
 
 
 def _quoted(argument: str) -> str:
     """``pick=error<=1.6``, whose quotes the shell took, as Hydra reads it."""
     key, _, value = argument.partition("=")
     plain = key == "pick" and value[:1] not in ("'", '"')
-    return f"{key}='{value}'" if plain and any(sign in value for sign in "<>") else argument
-
-
-@contextlib.contextmanager
-def _masked_config() -> Iterator[None]:
-    """Mask what ``--cfg`` prints; nothing else that Hydra writes to stdout shows the config."""
-    if not any(argument.startswith(("--cfg", "-c")) for argument in sys.argv[1:]):
-        yield
-        return
-    shown = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(shown):
-            yield
-    finally:
-        sys.stdout.write(mask(shown.getvalue()))
+    return f"{key}={quoted(value)}" if plain and any(sign in value for sign in "<>") else argument
 
 
 def _fail(line: str, status: int) -> NoReturn:
     logging.shutdown()
-    print(f"ccsweep: {mask(line)}", file=sys.stderr)
+    print(f"ccsweep: {' '.join(line.splitlines())}", file=sys.stderr)
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""Ctrl-C and a scheduler's SIGTERM as one thing, never in the middle of a commit.
+"""Ctrl-C, a scheduler's SIGTERM and a closed terminal as one thing, never in the middle of a commit.
 
 An exception raised between two lines of a database driver may leave its transaction open, and then
 the run that is being stopped cannot even be marked as stopped.
@@ -14,10 +14,11 @@ _waiting = False
 
 
 def install() -> None:
-    """Turn SIGINT and SIGTERM into KeyboardInterrupt, at once or when :func:`finishing` ends."""
+    """Turn SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt, at once or when :func:`finishing` ends."""
     signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as nohup and scripts ask for
-        signal.signal(signal.SIGINT, _interrupt)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and scripts ask for
+            signal.signal(number, _interrupt)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The command line itself: quick to answer, one line for a mistake, found from anywhere."""
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.chaos import small_disk
 from ccsweep.config.places import root
 from tests.conftest import ROOT, User
 from tests.report.study import studies
@@ -126,3 +129,59 @@ def test_paths_are_meant_from_where_they_were_typed_also_with_chdir(user: User) 
     assert [path.relative_to(user.folder).as_posix() for path in user.folder.rglob("mlflow.db")] == [
         "outputs/mlflow.db"
     ]
+
+
+NAMELESS = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "--inh-caps=+dac_read_search"]
+NAMELESS += ["--ambient-caps=+dac_read_search", "--bounding-set=-all,+dac_read_search"]
+"""As a user without a name, who may read everything."""
+
+
+@pytest.mark.slow
+def test_a_user_without_a_name_home_or_writable_package_trains(tmp_path: Path) -> None:
+    if os.getuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("needs root and setpriv")
+    tmp_path.parent.chmod(0o755)
+    tmp_path.parent.parent.chmod(0o755)
+    (tmp_path / "tmp").mkdir()
+    for folder in (tmp_path, tmp_path / "tmp"):
+        os.chown(folder, 12345, 12345)
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")}
+    done = subprocess.run(
+        [*NAMELESS, sys.executable, "-m", "ccsweep", "training.epochs=1", "tracking.system_metrics=false"],
+        cwd=tmp_path,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "once: they are kept on disk" in done.stderr
+    assert "measured, 1 thread:" in done.stdout
+    assert list((tmp_path / "tmp" / "ccsweep-12345").rglob("*.nbc"))
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(user: User) -> None:
+    disk = user.folder / "disk"
+    disk.mkdir()
+    with small_disk(disk) as mounted:
+        if not mounted:
+            pytest.skip("needs a disk of its own: root")
+        filler = disk / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(2**16)):
+                pass
+        os.truncate(filler, filler.stat().st_size - 2**18)  # room for its settings, and for no checkpoint
+        run = ["training.epochs=2", "tracking.system_metrics=false"]
+        done = user.run(*run, f"hydra.run.dir={disk}/run")
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ccsweep: ")]
+        (line,) = lines
+        assert "no space left on device; make room there, then give the same command again" in line
+        (stored,) = user.runs()
+        assert stored.info.status == "FAILED"
+        filler.unlink()
+        done = user.run(f"training.resume={disk}/run")
+        assert done.returncode == 0, done.stderr
+        assert [stored.info.status for stored in user.runs()] == ["FINISHED"]

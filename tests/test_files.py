@@ -1,7 +1,9 @@
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from ccsweep.errors import UserError
-from ccsweep.files import in_turn, sole, whole, write_text
+from ccsweep.files import (
+    has_room,
+    in_turn,
+    private_folder,
+    read_json,
+    remove_leftovers,
+    sole,
+    user_cache,
+    whole,
+    write_text,
+)
 
 HALF = """
 import time
@@ -167,3 +179,94 @@ def test_who_waits_says_so_once_and_gets_it(tmp_path: Path) -> None:
             assert told == ["waiting"]
         with in_turn(tmp_path / "lock"):  # and it was let go
             pass
+
+
+def test_who_waited_as_long_as_it_would_is_told(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with in_turn(lock), pytest.raises(TimeoutError) as caught, in_turn(lock, longest=0.1):
+        pass
+    assert str(caught.value) == f"{lock} was held for 0 s"
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    return tmp_path / "tmp"
+
+
+def test_a_private_folder_is_its_users_alone(temporary: Path) -> None:
+    folder = private_folder()
+    assert folder == temporary / f"ccsweep-{os.getuid()}"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o755)
+    assert private_folder().stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link", "another user's"])
+def test_a_place_that_someone_else_took_is_not_private(kind: str, temporary: Path, tmp_path: Path) -> None:
+    place = temporary / f"ccsweep-{os.getuid()}"
+    if kind == "a file":
+        place.touch()
+    elif kind == "a link":
+        place.symlink_to(tmp_path)
+    elif os.getuid() == 0:
+        place.mkdir()
+        os.chown(place, 12345, 12345)
+    else:
+        pytest.skip("only root can give a folder away")
+    with pytest.raises(PermissionError) as caught:
+        private_folder()
+    assert str(caught.value) == f"{place} belongs to another user"
+
+
+def test_the_users_cache_or_a_private_one(
+    temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert user_cache() == tmp_path / "cache" / "ccsweep"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")  # a home that is not there, nor can be made
+    assert user_cache() == private_folder()
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    kept = ["a.json", ".lock", ".a.json", "a.4711", "checkpoints/last.ckpt"]
+    left = [".a.json.4711", "checkpoints/.last.ckpt.12", "checkpoints/last.partial", ".room.7"]
+    (tmp_path / "checkpoints").mkdir()
+    for name in (*kept, *left):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == set(kept)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is no JSON (Expecting value: line 1 column 1 (char 0))"),
+        (b"\xff", "is no JSON ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte)"),
+        (b"7", "expected a JSON object, found int"),
+        (None, "cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(content: bytes | None, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_json(path, "make it again")
+    assert str(caught.value) == f"{path}: {reason}; make it again"
+    path.write_text('{"a": 1}')
+    assert read_json(path, "make it again") == {"a": 1}
+
+
+def test_whether_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert has_room(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert not has_room(tmp_path)

@@ -5,8 +5,12 @@ the ranges that stand there and at what the groups mean together, before any dat
 one line (:class:`UserError`).
 """
 
+import os
 from collections.abc import Iterator
-from typing import Any
+from functools import reduce
+from itertools import pairwise
+from math import isfinite
+from typing import Any, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, Predicate
 from omegaconf import DictConfig, OmegaConf
@@ -14,9 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from ccsweep.config.keys import did_you_mean, known_keys, schema, unknown_key
 from ccsweep.config.marks import OneOf
 from ccsweep.config.places import ADDED_GROUPS, groups
+from ccsweep.config.quoting import check_path
 from ccsweep.config.schema import TASKS, Config, SweepConfig
 from ccsweep.data import check as check_data
 from ccsweep.errors import UserError
+
+LARGEST_FLOAT = 3.4028235e38  # of float32
 
 
 def check(cfg: DictConfig) -> Config:
@@ -30,13 +37,14 @@ def check(cfg: DictConfig) -> Config:
 
     Raises:
         UserError: one line naming the key, what was found and what was expected.
+        OmegaConfBaseException: an interpolation that cannot be resolved.
     """
     if added := sorted(set(_keys(cfg)) - set(known_keys())):
         raise UserError(unknown_key(added[0], [*known_keys(), *ADDED_GROUPS]))
     missing = sorted(str(key) for key in OmegaConf.missing_keys(cfg))
     if missing:
         raise UserError(f"{missing[0]} has no value; expected one from its config group or {missing[0]}=...")
-    config: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
+    config = plain(cfg)
     _check_task(config)
     check_sweep(config.sweep)
     if config.seeds != 1 and config.tracking.sweep is None and config.task != "confirm":
@@ -45,6 +53,25 @@ def check(cfg: DictConfig) -> Config:
         )
     if TASKS[config.task].model or (config.task == "train" and config.training.resume is None):
         check_values(config)
+    return config
+
+
+def plain(cfg: DictConfig) -> Config:
+    """A composed config as plain typed objects, its values unchecked.
+
+    Raises:
+        UserError: an interpolation brought a number where a list or a mapping is meant.
+        OmegaConfBaseException: an interpolation that cannot be resolved.
+    """
+    config: Config = OmegaConf.to_object(cfg)  # type: ignore[assignment]
+    for key in schema().values():
+        kinds = {get_origin(kind) for kind in (key.type, *get_args(key.type))} & {dict, list}
+        value = reduce(getattr, key.name.split("."), config)
+        if kinds and value is not None:
+            kind = kinds.pop()
+            _require(
+                isinstance(value, kind), key.name, value, "a list" if kind is list else "keys with values"
+            )
     return config
 
 
@@ -72,6 +99,8 @@ def check_sweep(sweep: SweepConfig) -> None:
     """
     named = sweep.name is None or sweep.name.strip(" ./~") != ""
     _require(named, "sweep.name", sweep.name, "a name, or the path of a folder")
+    if sweep.name is not None:
+        check_path("sweep.name", sweep.name)
     _check_ranges(sweep, "sweep")
 
 
@@ -109,6 +138,17 @@ def _check_ranges(node: Any, group: str) -> None:
                     _one_of(f"{key.name}.{inner}".rstrip("."), found, list(mark))
             elif not _is_within(value, mark):
                 _require(False, key.name, value, next(m for m in key.marks if isinstance(m, str)))
+        _check_size(key.name, value)
+
+
+def _check_size(key: str, value: Any) -> None:
+    """Check that the numbers of a value are finite, and no larger than what computes with them holds."""
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, float):
+            _require(isfinite(number), key, value, "a finite number")
+            _require(abs(number) <= LARGEST_FLOAT, key, value, "a number that float32 holds, below 3.4e38")
+        elif isinstance(number, int):
+            _require(abs(number) < 2**63, key, value, "a whole number below 2 to the 63")
 
 
 def _is_within(value: Any, mark: Any) -> bool:
@@ -157,7 +197,20 @@ def _check_task(config: Config) -> None:
 def _check_architecture(config: Config) -> None:
     key, hidden = "architecture.hidden", config.architecture.hidden
     _require(len(hidden) > 0, key, hidden, "at least one hidden layer")
+    whole = all(isinstance(units, int) for units in hidden)  # OmegaConf lets nested lists pass
+    _require(whole, key, hidden, "whole numbers, as in [256,128]")
     _require(min(hidden) > 0, key, hidden, "a positive number of units per layer")
+    _check_size(key, hidden)
+    known = None not in (config.data.features, config.data.classes)  # own data are not read yet
+    weights = sum(inputs * units for inputs, units in pairwise(config.layer_sizes if known else hidden))
+    wanted, there = 3 * 4 * weights, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    _require(
+        wanted < there,
+        key,
+        hidden,
+        f"a network that fits into the {there / 1e9:.0f} GB of this machine; weights, gradients and momenta "
+        f"of this one take {wanted / 1e9:,.0f} GB",
+    )
 
 
 def _check_ranks(config: Config) -> None:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ccsweep.config.places import root
 from ccsweep.dotted import leaves
+from ccsweep.errors import UserError, first_line
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
@@ -30,10 +31,20 @@ def composed(overrides: Sequence[str]) -> DictConfig:
 
 
 def read_settings(path: Path) -> DictConfig:
-    """The settings that a run wrote down; a key that it did not know has the value that it has by default."""
-    settings = OmegaConf.merge(_defaults(), OmegaConf.load(path))
-    assert isinstance(settings, DictConfig)
-    return settings
+    """The settings that a run wrote down; a key that it did not know has the value that it has by default.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        settings = OmegaConf.merge(_defaults(), OmegaConf.load(path))
+        if not isinstance(settings, DictConfig):
+            raise ValueError("no mapping")
+        OmegaConf.to_object(settings)
+        return settings
+    except Exception as error:  # YAML, OmegaConf and codecs raise a dozen kinds
+        hint = "restore the file, or train the run again"
+        raise UserError(f"{path}: cannot be read as settings ({first_line(error)}); {hint}") from error
 
 
 @cache
@@ -50,8 +61,15 @@ class Said:
 
 
 def read_file(path: Path) -> Said:
-    """Read a file under ``conf/experiment`` or ``sweeps/``."""
-    content: Any = OmegaConf.to_container(OmegaConf.load(path))
+    """Read a file under ``conf/experiment`` or ``sweeps/``.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        content: Any = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:
+        raise UserError(f"{path}: cannot be read as a config ({first_line(error)}); mend it") from error
     options = []
     for entry in content.pop("defaults", []):
         if isinstance(entry, dict):

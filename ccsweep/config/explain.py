@@ -1,12 +1,60 @@
 """What Hydra and OmegaConf complain about, as one line a person can act on."""
 
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import is_dataclass
 
-from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
 
 from ccsweep.config.check import known_keys
-from ccsweep.config.keys import did_you_mean, unknown_key
+from ccsweep.config.keys import did_you_mean, schema, unknown_key
 from ccsweep.config.places import ADDED_GROUPS, groups
+from ccsweep.errors import UserError
+
+_SHOWN = 80  # characters
+
+
+@contextmanager
+def composing(overrides: Sequence[str]) -> Iterator[None]:
+    """Turn whatever is raised while a config is composed into one line.
+
+    Hydra and OmegaConf check less than they promise: an item of a list that is null is an AssertionError,
+    brackets without end are a RecursionError.
+
+    Args:
+        overrides: of the command.
+
+    Raises:
+        UserError: in place of any other error.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(explained(error, overrides)) from error
+
+
+def explained(error: Exception, overrides: Sequence[str]) -> str:
+    """One line for any error of composing a config; ``overrides`` are the command's."""
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return explain(error)
+    return _guess(error, overrides)
+
+
+def _guess(error: Exception, overrides: Sequence[str]) -> str:
+    """Which override it may have been: one of an item of what is no list, or the longest."""
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        parent, _, item = key.rpartition(".")
+        if parent in schema() and not is_dataclass(schema()[parent].type) and not schema()[parent].is_open:
+            return f"{override}: {parent} is no list with an item {item}; give it whole, as '{parent}=[...]'"
+    shown = max(overrides, key=len, default="the command line")
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+    reason = " ".join(str(error).split())[:_SHOWN]
+    return f"{shown}: cannot be read ({type(error).__name__}{': ' if reason else ''}{reason}); see --help"
 
 
 def explain(error: Exception) -> str:
@@ -21,6 +69,8 @@ def explain(error: Exception) -> str:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         return _unknown_option(group, option.removesuffix(".yaml"), list(error.options or []))
     text = f"{error}\n{error.__cause__ or ''}"
+    if added := re.search(r"Could not append to config\. An item is already at '(.+?)'", text):
+        return f"{added.group(1)}: has a value already; write {added.group(1)}=... without the plus"
     if unknown := re.search(r"Key '(.+?)' (?:is )?not in", text):
         full = re.search(r"full_key: (\S+)", text)
         return _absent(full.group(1) if full else unknown.group(1))
@@ -46,6 +96,9 @@ def _unknown_option(group: str, option: str, options: list[str]) -> str:
 
 
 def _absent(key: str) -> str:
+    for name, known in schema().items():
+        if known.is_open and key.startswith(f"{name}."):
+            return f"{key}: is not there; add it with a plus, as in '+{name}={{...}}' or '+{key}=...'"
     if key in ADDED_GROUPS:
         return f"{key}: is added with a plus, as in +{key}={groups()[key][0]}"
     if key.startswith("hydra."):

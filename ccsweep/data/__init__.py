@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccsweep.errors import UserError
+from ccsweep.files import user_cache
 
 if TYPE_CHECKING:
     from ccsweep.data.dataset import Dataset, Loader
@@ -62,11 +63,10 @@ def load(
         UserError: An argument is wrong, or a file is wrong, unreadable or missing.
     """
     check(name, stand_in, extra, samples, own)
-    from ccsweep.data import cache
     from ccsweep.data.dataset import Request
     from ccsweep.data.files import NotAvailableError
 
-    folder = cache.folder() / "data" if directory is None else Path(directory).expanduser()
+    folder = user_cache() / "data" if directory is None else Path(directory).expanduser()
     request = Request(folder, verify=verify, extra=extra, samples=samples, **own)
     try:
         return _loader(SOURCES[name])(request).checked().labelled(samples)

@@ -6,9 +6,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-import pooch
 
-from ccsweep.files import in_turn, whole
+from ccsweep.files import in_turn, user_cache, whole
 
 Arrays = dict[str, np.ndarray]
 
@@ -16,11 +15,6 @@ Arrays = dict[str, np.ndarray]
 MEMBERS = "members"
 
 log = logging.getLogger("ccsweep.data")
-
-
-def folder() -> Path:
-    """The user's cache folder of ccsweep; moved by XDG_CACHE_HOME."""
-    return Path(pooch.os_cache("ccsweep"))
 
 
 def cached(name: str, key: str, compute: Callable[[], Arrays]) -> Arrays:
@@ -35,7 +29,11 @@ def cached(name: str, key: str, compute: Callable[[], Arrays]) -> Arrays:
         key: Stands for everything the arrays depend on, see ``dataset.digest``.
         compute: Makes the arrays.
     """
-    path = folder() / "arrays" / f"{name}-{key}.npz"
+    try:
+        path = user_cache() / "arrays" / f"{name}-{key}.npz"
+    except OSError as error:
+        log.warning("%s cannot be kept: %s", name, error)
+        return compute()
     arrays = _read(path, log.debug)
     if arrays is None:
         with _lock(path):

@@ -5,10 +5,9 @@ Two timings would measure each other; a busy moment of the machine should hit al
 
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from math import comb
@@ -18,13 +17,14 @@ from typing import TypeVar
 
 import psutil
 
-from ccsweep.files import in_turn
+from ccsweep.files import in_turn, private_folder
 
 log = logging.getLogger("ccsweep.engine")
 
 Name = TypeVar("Name")
 LEAST = 7  # turns of each candidate, however long they take
 WARM_UP = 1e-3  # seconds of a turn before it is timed, at least one call
+LONGEST = 600.0  # seconds to wait for another timing to end
 TURN = 2e-3  # seconds of a turn, at least one call
 CONFIDENCE = 0.95
 NARROW = 0.02  # half an interval's width over its value, with which a race has seen enough
@@ -145,8 +145,8 @@ def pinned() -> Iterator[None]:
 
 
 def lock_file() -> Path:
-    """What a process of this user holds while it times."""
-    return Path(tempfile.gettempdir()) / f"ccsweep-timing-{os.getuid()}.lock"
+    """What a process of this user holds while it times; nobody else can hold it."""
+    return private_folder() / "timing.lock"
 
 
 @contextmanager
@@ -154,7 +154,15 @@ def alone() -> Iterator[None]:
     """Time nothing else of this user's on this host meanwhile; says so when it has to wait.
 
     The lock falls with the process, however that ends. It keeps timings apart, not a timing and a
-    training beside it.
+    training beside it. Whoever has waited for ten minutes times beside the others, and says so.
     """
-    with in_turn(lock_file(), lambda: log.info("waiting for another run on this host to end its timing")):
+
+    def tell() -> None:
+        log.info("waiting for another run on this host to end its timing")
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(in_turn(lock_file(), tell, longest=LONGEST))
+        except OSError as error:
+            log.warning("other runs may be timed at the same time: %s", error)
         yield

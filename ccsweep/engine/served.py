@@ -22,6 +22,7 @@ from ccsweep.engine.layout import Layout
 from ccsweep.engine.plan import LayerPlan, Plan
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
 from ccsweep.estimator.factors import Factors
+from ccsweep.files import check_sums
 from ccsweep.network import ConditionalMLP
 
 Ways = Sequence[str]
@@ -125,9 +126,14 @@ class ServedAccelerated:
 
 
 def load(path: str | Path) -> Served | ServedAccelerated:
-    """Read what ``save`` wrote, or an accelerated model's; nothing in it is ever executed."""
+    """Read what ``save`` wrote, or an accelerated model's; nothing in it is ever executed.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     if holds(path):
         return ServedAccelerated(load_accelerated(path))
+    check_sums(Path(path), "log the model again, with task=benchmark run=ID")
     saved = torch.load(path, weights_only=True)
     return Served([_layer(**layer) for layer in saved["layers"]], saved["ways"], saved.get("scaling"))
 

@@ -21,6 +21,8 @@ from llvmlite import ir
 from numba.core import caching, event
 from numba.core.registry import cpu_target
 
+from ccsweep.files import private_folder
+
 HERE = Path(__file__).parent
 
 log = logging.getLogger("ccsweep.kernels")
@@ -87,8 +89,15 @@ class _OfUser(_Keyed, caching.UserWideCacheLocator):
     """The user's cache."""
 
 
+class _Private(caching.UserWideCacheLocator):
+    """In the temporary folder, where the user has no home that is writable."""
+
+    def get_cache_path(self) -> str:
+        return str(private_folder() / "kernels" / _key())
+
+
 class _Places(caching.CompileResultCacheImpl):
-    _locator_classes = [_Provided, _Beside, _OfUser]  # noqa: RUF012
+    _locator_classes = [_Provided, _Beside, _OfUser, _Private]  # noqa: RUF012
 
 
 class _Cache(caching.FunctionCache):

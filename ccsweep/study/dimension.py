@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from ccsweep.config.keys import did_you_mean, schema
+from ccsweep.config.quoting import quoted
 from ccsweep.errors import UserError
 
 if TYPE_CHECKING:  # half a second
@@ -23,6 +24,8 @@ if TYPE_CHECKING:  # half a second
     from optuna.trial import Trial
 
 _CONDITION = re.compile(r"\s*(?P<key>[^=!\s]+)\s*(?P<sign>!?=)\s*(?P<values>[^=]+)")
+MOST_VALUES = 100_000  # of a range
+_LARGEST = 2.0**63
 _EXPECTED = "expected choice(a,b), range(1,10) or interval(0,1)"
 
 
@@ -160,6 +163,7 @@ def read_dimension(key: str, text: str, condition: Condition | None, parser: Ove
         if isinstance(value, IntervalSweep):
             return Dimension(key, text, _interval(key, value, "log" in tags), None, condition)
         if isinstance(value, RangeSweep):
+            _check_length(value)
             tidy = (_tidy(number) for number in override.sweep_iterator())
             numbers = tuple(number for number in tidy if number != value.stop)
             if not numbers:
@@ -170,10 +174,19 @@ def read_dimension(key: str, text: str, condition: Condition | None, parser: Ove
     if tags:
         raise UserError(f"{shown}: tag(log,...) is for numbers; expected an interval or a range in it")
     swept = override.sweep_iterator() if override.is_sweep_override() else iter([value])
-    choices = _distinct([v if _is_plain(v) else Transformer.str(v) for v in swept])
+    choices = _distinct([v if _is_plain(v) else _kept(v, parser) for v in swept])
     if not choices:
         raise UserError(f"{shown}: no value at all; {_EXPECTED}")
     return Dimension(key, text, CategoricalDistribution(choices), tuple(choices), condition)
+
+
+def _check_length(value: RangeSweep) -> None:
+    """Refuse a range that is too long to be listed, or has no end."""
+    start, stop, step = (float(end) for end in (value.start or 0, value.stop or 0, value.step or 0))
+    if not (isfinite(start) and isfinite(stop) and isfinite(step)) or step == 0:
+        raise ValueError("a range wants finite numbers, and a step that is not 0")
+    if (length := (stop - start) / step) > MOST_VALUES:
+        raise ValueError(f"the range has {length:,.0f} values, more than {MOST_VALUES:,}")
 
 
 def _tidy(number: Any) -> Any:
@@ -184,6 +197,18 @@ def _tidy(number: Any) -> Any:
 def _is_plain(value: Any) -> bool:
     """Whether Optuna can keep the value itself; of lists and quoted strings it keeps the text."""
     return value is None or (isinstance(value, int | float) and isfinite(value))
+
+
+def _kept(value: Any, parser: OverridesParser) -> str:
+    """The text of a choice as an override has it: ``choice("it's",b)`` gives texts without their quotes."""
+    if not isinstance(value, str):
+        return str(Transformer.str(value))
+    try:
+        read = parser.parse_overrides([f"x={value}"])[0]
+        same = not read.is_sweep_override() and read.value() == value
+    except HydraException:
+        same = False
+    return value if same else quoted(value)
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -199,6 +224,8 @@ def _interval(key: str, value: IntervalSweep, log: bool) -> "BaseDistribution":
     low, high = value.start, value.end
     assert low is not None
     assert high is not None
+    if not all(isfinite(end) and abs(end) < _LARGEST for end in (low, high)):
+        raise ValueError("the ends of an interval are finite numbers, below 2 to the 63")
     if low > high:
         raise ValueError("the first end is above the second")
     if log and low <= 0:

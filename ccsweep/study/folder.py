@@ -72,6 +72,7 @@ class TrialFolder:
     report = _File("report.json")
     record = _File("trial.json")
     environment = _File("environment.json")
+    checkpoints = _File("checkpoints")
     figures = _File("figures.png")
     benchmark = _File("benchmark.json")
     log = _File("run.log")

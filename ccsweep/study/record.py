@@ -33,7 +33,7 @@ def records(folder: StudyFolder) -> list[FrozenTrial]:
     """The trials that have such an account, in the order of their numbers."""
     trials = []
     for place in folder.trials():
-        with suppress(OSError, ValueError, KeyError):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             trials.append(_read(json.loads(place.record.read_text())))
     return sorted(trials, key=lambda trial: trial.number)
 

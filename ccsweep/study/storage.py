@@ -6,11 +6,13 @@ lost lines said is in the trials' own folders, see :mod:`ccsweep.study.record`.
 
 import json
 import logging
+import os
 import shutil
 import socket
 import time
 import warnings
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +20,7 @@ from ccsweep.errors import UserError
 from ccsweep.files import whole
 from ccsweep.interrupt import finishing
 from ccsweep.study.folder import StudyFolder
+from ccsweep.tracking.client import plain
 from ccsweep.tracking.mask import mask
 from ccsweep.tracking.outcome import describe
 
@@ -52,13 +55,25 @@ def connect(folder: StudyFolder, url: str | None, ready: bool = False) -> "BaseS
         return _database(url, ready)
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+    from optuna.storages.journal._file import get_lock_file  # Optuna has no public one
 
     class Whole(JournalFileBackend):
-        """An interrupt in the middle of Optuna's release of its lock would break or keep the lock."""
+        """A journal of whole lines: half a line, on a full disk, would spoil what others write after it.
+
+        An interrupt in the middle of Optuna's release of its lock would break or keep the lock.
+        """
 
         def append_logs(self, logs: list[dict[str, Any]]) -> None:
-            with finishing():
-                super().append_logs(logs)
+            lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+            with finishing(), get_lock_file(self._lock), open(path, "ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    while lines:
+                        lines = lines[file.write(lines) :]
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(size)
+                    raise
 
     path = folder.journal
     try:
@@ -66,7 +81,7 @@ def connect(folder: StudyFolder, url: str | None, ready: bool = False) -> "BaseS
         return JournalStorage(Whole(str(path), lock_obj=lock))
     except OSError as error:
         raise _unwritable(path, error) from error
-    except (ValueError, KeyError) as error:
+    except Exception as error:  # Optuna raises a dozen kinds, one for each way a line can be wrong
         raise UserError(f"{path}: is damaged; run its sweep again, which mends it") from error
 
 
@@ -154,6 +169,8 @@ def mend(folder: StudyFolder) -> bool:
         if not ok:
             break
         good.append(line)
+    if not _plays(good):  # a line may be whole, and say what cannot be
+        good = good[: bisect_left(range(len(good)), True, key=lambda count: not _plays(good[: count + 1]))]
     if len(good) == len(lines):
         return False
     copy = _free(path.with_name(f"{path.name}.damaged"))
@@ -168,6 +185,26 @@ def mend(folder: StudyFolder) -> bool:
         copy.name,
     )
     return True
+
+
+def _plays(lines: list[bytes]) -> bool:
+    """Whether Optuna can read a journal of these lines."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import BaseJournalBackend
+
+    class Lines(BaseJournalBackend):
+        def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+            return map(json.loads, lines[log_number_from:])
+
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            raise NotImplementedError
+
+    try:
+        for study in (storage := JournalStorage(Lines())).get_all_studies():
+            storage.get_all_trials(study._study_id, deepcopy=False)
+        return True
+    except Exception:
+        return False
 
 
 def persistently(action: Callable[[], T]) -> T:
@@ -271,4 +308,4 @@ def _reason(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return mask(str(error).strip().partition("\n")[0]) or type(error).__name__
+    return plain(str(error)) or type(error).__name__

@@ -183,7 +183,7 @@ class Crew:
             return f"worker died: {fatal.partition(chr(10))[0]}"
         if self.sweep.cluster != "local":
             return "worker killed, or its machine lost"
-        return "worker killed (signal 9)"
+        return "worker died: killed, or its process exited"
 
     def _make_executor(self) -> Any:
         import submitit

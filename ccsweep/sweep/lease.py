@@ -159,17 +159,20 @@ class Lease:
             self._contents |= values
             write_text(self.path, json.dumps(self._contents) + "\n")
 
+    def set_if_possible(self, **values: Any) -> None:
+        """Change what it says, unless the disk is full."""
+        with suppress(OSError):
+            self.set(**values)
+
     def release(self, **values: Any) -> None:
         """Stop the heartbeat; the file stays, for who wants to know who did what."""
         self._over.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()
-        with suppress(OSError):  # a full disk must not hide why this process ends
-            self.set(**values)
+        self.set_if_possible(**values)  # a full disk must not hide why this process ends
 
     def _keep(self) -> None:
         while not self._over.wait(BEAT):
-            with suppress(OSError):
-                self.set(beat=self._contents["beat"] + 1)
+            self.set_if_possible(beat=self._contents["beat"] + 1)
             if self._each_beat is not None:
                 self._each_beat()

@@ -11,14 +11,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from ccsweep.study.folder import StudyFolder, TrialFolder
-from ccsweep.study.notes import StudyNotes, note_study, study_notes
+from ccsweep.study.notes import StudyNotes, note_study, notes, study_notes
 from ccsweep.tracking import Run, close_parent, resolve_uri
-from ccsweep.tracking.find import run_id_of, store_of
+from ccsweep.tracking.find import FOLDER_TAG, run_id_of, store_of
 from ccsweep.tracking.mask import mask
 from ccsweep.tracking.outcome import Status, describe
+from ccsweep.tracking.parent import children, settle
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -26,15 +27,35 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def close_run(folder: TrialFolder, uri: str | None) -> None:
-    """End the run in ``folder`` as killed, if there is one that did not end itself."""
+def settle_run(folder: TrialFolder, uri: str | None) -> None:
+    """End the run in ``folder``, if there is one, as its trial ended: FINISHED if it left its report."""
     if (run_id := run_id_of(folder.path)) is None:
         return
     try:
-        run = Run.resume(store_of(folder.path) or resolve_uri(uri), run_id, system_metrics=False)
-        run.end("KILLED")
+        status: Status = "KILLED" if folder.read_report() is None else "FINISHED"
+        settle(store_of(folder.path) or resolve_uri(uri), run_id, status)
     except Exception as error:  # the store may be what is broken; the study goes on
         log.warning("run %s: not ended: %s", run_id, describe(error))
+
+
+def agree(study: "Study", folder: StudyFolder, uri: str) -> None:
+    """Bring the runs of a study that nobody is at to where its trials are, whoever was killed in between.
+
+    A trial that is complete has a FINISHED run, and none is RUNNING.
+
+    Raises:
+        UserError: the store does not answer.
+    """
+    if (parent := run_id_of(folder.path)) is None:
+        return
+    by_folder = {Path(str(notes(t).folder)).name: t for t in study.get_trials(deepcopy=False)}
+    for run in children(uri, parent):
+        trial = by_folder.get(Path(run.data.tags.get(FOLDER_TAG, "")).name)
+        complete = trial is not None and trial.state == TrialState.COMPLETE
+        if complete and run.info.status != "FINISHED":
+            settle(uri, run.info.run_id, "FINISHED")
+        elif run.info.status == "RUNNING":
+            settle(uri, run.info.run_id, "KILLED")
 
 
 class Tracker:
@@ -94,6 +115,8 @@ class Tracker:
             for file in files:
                 if self._run is not None:
                     self._run.log_artifact(file)
+            if self._run is not None:
+                agree(self._study, self._folder, self._store())
         except Exception as error:
             log.warning("the parent run: %s", describe(error))
         finally:

@@ -16,10 +16,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ccsweep.config.check import check_sweep
-from ccsweep.config.explain import explain
+from ccsweep.config.check import check_sweep, plain
+from ccsweep.config.explain import composing, explain
 from ccsweep.config.keys import has_role, known_keys
 from ccsweep.config.marks import Role
+from ccsweep.config.quoting import check_path, quoted
 from ccsweep.config.schema import TASKS, Config, SweepConfig
 from ccsweep.dotted import is_under
 from ccsweep.errors import UserError
@@ -34,6 +35,7 @@ from ccsweep.sweep.compose import Composer, without_hydra
 from ccsweep.tracking.mask import mask
 
 SEED = "training.seed"
+MOST_POINTS = 100_000  # of a grid
 
 
 @dataclass
@@ -84,6 +86,12 @@ class Plan:
         return len(self.points)
 
     @property
+    def run(self) -> str | None:
+        """The trained run that all trials are about, as it was typed."""
+        typed = [line.partition("=")[2].strip("'\"") for line in self.plain if line.startswith("run=")]
+        return typed[-1] if typed else None
+
+    @property
     def definition(self) -> Definition:
         """What makes it this study and no other."""
         return Definition(
@@ -111,7 +119,7 @@ class Plan:
 
     def overrides(self, own: Sequence[str]) -> list[str]:
         """All overrides of a trial with its ``own``."""
-        return [*self.plain, *own, *self._test(), f"tracking.sweep='{self.folder.path}'"]
+        return [*self.plain, *own, *self._test(), f"tracking.sweep={quoted(str(self.folder.path))}"]
 
     def single(self, own: Sequence[str]) -> str:
         """The command that runs a trial alone."""
@@ -139,14 +147,16 @@ def make_plan(arguments: Sequence[str], master: DictConfig, loader: ConfigLoader
     try:
         reader = _Reader(arguments, master, composer, parser)
         check_sweep(reader.sweep)
-        return reader.plan(StudyFolder(Path(master.hydra.sweep.dir).resolve()))
+        folder = Path(master.hydra.sweep.dir).resolve()
+        check_path("hydra.sweep.dir", str(folder))
+        return reader.plan(StudyFolder(folder))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
 
 
-def _unchecked(master: DictConfig) -> Config:
-    config: Config = OmegaConf.to_object(without_hydra(master))  # type: ignore[assignment]
-    return config
+def unchecked(master: DictConfig) -> Config:
+    """A sweep's settings as plain objects: a swept key may yet put right what is wrong in them."""
+    return plain(without_hydra(master))
 
 
 class _Reader:
@@ -156,7 +166,7 @@ class _Reader:
         self, arguments: Sequence[str], master: DictConfig, composer: Composer, parser: OverridesParser
     ) -> None:
         self.master, self.composer, self.parser = master, composer, parser
-        self.config = config = _unchecked(master)  # a swept key may yet put right what is wrong in it
+        self.config = config = unchecked(master)
         self.sweep = config.sweep
         self.overrides = parser.parse_overrides(list(arguments))
 
@@ -174,7 +184,9 @@ class _Reader:
         fixed = {o.get_key_element(): o.get_value_element_as_str() for o in plain if not o.is_delete()}
         fixed = {**self._in_effect(sweep.conditions), **fixed}
         given = {o.get_key_element() for o in plain}
-        texts = {k: v for k, v in {**sweep.space, **swept}.items() if k not in given}
+        for key, text in sweep.space.items():
+            self._refuse_shared(str(key), f"sweep.space: {key}={text}")
+        texts = {str(k): v for k, v in {**sweep.space, **swept}.items() if k not in given}
         fixed = {k: v for k, v in fixed.items() if k not in texts}
         if config.seeds > 1:
             texts[SEED] = f"range(0,{config.seeds})"
@@ -208,14 +220,21 @@ class _Reader:
                 plain[key] = override
                 swept.pop(key, None)
                 continue
-            if key == "seeds":
-                raise UserError(f"{override.input_line}: expected one number; seeds=3 is seeds 0, 1 and 2")
-            same = has_role(override.key_or_group, Role.STUDY, Role.COMMAND, Role.SAME)
-            if same or override.is_hydra_override():
-                raise UserError(f"{override.input_line}: is the same for all trials; expected one value")
+            self._refuse_shared(key, str(override.input_line))
             swept[key] = override.get_value_string()
             plain.pop(key, None)
         return swept, list(plain.values())
+
+    def _refuse_shared(self, key: str, shown: str) -> None:
+        """Refuse to search what is the same for all trials of a study."""
+        name = key.lstrip("+~").partition("@")[0]
+        if name == "seeds":
+            raise UserError(f"{shown}: expected one number; seeds=3 is seeds 0, 1 and 2")
+        if has_role(name, Role.STUDY, Role.COMMAND, Role.SAME) or name.partition(".")[0] in (
+            "hydra",
+            "sweeps",
+        ):
+            raise UserError(f"{shown}: is the same for all trials; expected one value")
 
     def _in_effect(self, conditions: Mapping[str, str]) -> dict[str, str]:
         """What the config says of keys that conditions ask for; a searched key's own value comes later."""
@@ -272,13 +291,18 @@ class _Reader:
         first = [space.read_point(line, self.parser) for line in self.sweep.points]
         if sampler != "grid":
             return first
+        if (count := space.count()) is not None and count > MOST_POINTS:
+            raise UserError(
+                f"sweep.space: has {count:,} points, and a grid runs them all; expected at most "
+                f"{MOST_POINTS:,}, or sweep.objectives, which searches"
+            )
         listed = list(space.points())
         return [*first, *(point for point in listed if point not in first)]
 
     def _check_configs(self, plan: Plan) -> None:
         """Compose every point that is known, and for a sampler what the ends of its space give."""
         for point in plan.points:
-            self.composer.checked(plan.overrides(plan.space.overrides(point)))
+            self._check(plan, plan.space.overrides(point), "")
         if plan.is_grid:
             return
         from optuna import create_study, logging
@@ -288,10 +312,15 @@ class _Reader:
         middle = plan.space.suggest(create_study(sampler=RandomSampler(seed=plan.sweep.seed)).ask())
         for point in [middle, *_ends(plan.space, middle)]:
             own = plan.space.overrides(point)
+            self._check(plan, own, f"sweep.space allows {' '.join(own)}: ")
+
+    def _check(self, plan: Plan, own: list[str], before: str) -> None:
+        """Compose a point with its ``own`` overrides; ``before`` is what an error begins with."""
+        with composing([*plan.plain, *own]):
             try:
                 self.composer.checked(plan.overrides(own))
             except UserError as error:
-                raise UserError(f"sweep.space allows {' '.join(own)}: {error}") from None
+                raise UserError(f"{before}{error}") from None
 
 
 def _ends(space: Space, middle: Params) -> list[Params]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ccsweep.tracking.mask import mask_log_records
+from ccsweep.tracking.mask import mask_log_records, mask_streams
 
 
 def forget_pickle() -> None:
@@ -30,6 +30,7 @@ def redirect(path: Path) -> None:
 
     faulthandler.enable()
     mask_log_records()
+    mask_streams()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     for name in ("ccsweep.sweep", "ccsweep.study"):  # Hydra sets the root's handlers anew for every job
@@ -54,4 +55,5 @@ def install_signals() -> None:
         first(signum, frame)
 
     signal.signal(signal.SIGTERM, once)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the sweeper
+    for number in (signal.SIGINT, signal.SIGHUP):  # the terminal's are for the sweeper
+        signal.signal(number, signal.SIG_IGN)

@@ -1,27 +1,35 @@
-"""Before the first worker starts: storage in order, the study the one that is meant, nothing left over."""
+"""Before the first worker starts: what all trials share is there, the storage in order, nothing left over."""
 
 import json
 import logging
 import socket
 import time
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from ccsweep import data
+from ccsweep.config.schema import TASKS, Config
 from ccsweep.errors import UserError
-from ccsweep.files import write_text
+from ccsweep.files import remove_leftovers, write_text
 from ccsweep.study import record, storage
-from ccsweep.study.folder import StudyFolder
+from ccsweep.study.folder import StudyFolder, TrialFolder
 from ccsweep.study.notes import Kind, StudyNotes, note_study, notes, study_notes
-from ccsweep.study.trials import Completed, Ending, Failed, handle, tell, try_again
+from ccsweep.study.trials import Completed, Ending, Failed, handle, sort, tell, try_again
 from ccsweep.sweep import lease, mlflow
 from ccsweep.sweep.crew import kill_tree, remove_pickles
 from ccsweep.sweep.plan import Plan
-from ccsweep.tracking import provenance, resolve_uri
+from ccsweep.tracking import find_run, prepare, provenance, resolve_uri
+from ccsweep.tracking.client import connect
 from ccsweep.tracking.find import noted_run, store_of
 from ccsweep.tracking.mask import mask
+from ccsweep.tracking.model import check_registry
+from ccsweep.tracking.store import sqlite_path
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -41,10 +49,15 @@ def open_or_begin(plan: Plan) -> "Study":
         UserError: it began with another definition, or its storage cannot be used.
     """
     folder = plan.folder
-    refuse_change(plan)
+    try:
+        refuse_change(plan)
+    except UserError:
+        if not _set_aside(folder, plan.sweep.storage):
+            raise
     if not folder.definition.exists() and (other := noted_run(folder.path)) is not None:
         raise UserError(f"hydra.sweep.dir={folder.path}: holds run {other} already; choose another folder")
     end_workers(folder)
+    remove_leftovers(folder.path)
     damaged = plan.sweep.storage is None and storage.mend(folder)
     study = storage.create(folder, plan.sweep.storage, plan.objectives)
     if "definition" in study.user_attrs:
@@ -76,6 +89,32 @@ def refuse_change(plan: Plan) -> None:
         _refuse_change(plan, began)
 
 
+def _set_aside(folder: StudyFolder, url: str | None) -> bool:
+    """Make room for a study begun anew, if all trials of the one before failed; whether they did.
+
+    What failed for a cause that the command mends, as a setting that cannot be, should not cost its name.
+    """
+    end_workers(folder)
+    try:
+        study = storage.open_study(folder, url)
+    except UserError:
+        return False
+    now = sort(study.get_trials(deepcopy=False))
+    if not now.failed or now.complete or now.pruned or now.reused:
+        return False
+    if url is not None:
+        optuna.delete_study(study_name=study.study_name, storage=study._storage)
+    number = 1
+    while (aside := folder.path / f"failed-{number}").exists():
+        number += 1
+    aside.mkdir()
+    for path in list(folder.path.iterdir()):
+        if not path.name.startswith((".", "failed-")):
+            path.rename(aside / path.name)
+    log.warning("all %d trials had failed: begun anew; what they left is in %s", len(now.failed), aside)
+    return True
+
+
 def clear(study: "Study", plan: Plan) -> None:
     """Settle what a sweeper that was killed or stopped left: no trial is running when this returns."""
     for trial in running_of(study, None):
@@ -95,10 +134,12 @@ def settle(plan: Plan, study: "Study", trial: "FrozenTrial", otherwise: Ending) 
     """End a running trial that nobody is at: with its result if it got that far, else as ``otherwise``."""
     folder = notes(trial).place(plan.folder)
     report = None if folder is None else folder.read_report()
-    tell(handle(study, trial), otherwise if report is None else Completed(report), plan.rules)
+    ending = otherwise if report is None else Completed(report)
+    storage.persistently(lambda: tell(handle(study, trial), ending, plan.rules))
     if folder is not None:
-        record.write(folder, study.get_trials(deepcopy=False)[trial.number])
-        mlflow.close_run(folder, plan.uri)
+        with suppress(OSError):  # a full disk: the storage knows
+            record.write(folder, study.get_trials(deepcopy=False)[trial.number])
+        mlflow.settle_run(folder, plan.uri)
 
 
 def end_workers(folder: StudyFolder) -> None:
@@ -218,3 +259,63 @@ def _describe(plan: Plan, study: "Study") -> None:
     )
     content = {**asdict(plan.definition), "settings": plan.settings, "command": plan.shown_command}
     write_text(plan.folder.definition, json.dumps(content, indent=2) + "\n")
+
+
+def look_up(config: Config, searched: Collection[str], run: str | None) -> None:
+    """Refuse what would make every trial fail, one after the other.
+
+    Args:
+        config: what all trials begin from.
+        searched: the keys that trials differ in, which are not looked at.
+        run: that all trials are about, if it was typed: Hydra reads an id like 123e4567 as a number.
+
+    Raises:
+        UserError: one line naming the key, what was found and what was expected.
+    """
+    uri = resolve_uri(config.tracking.uri)
+    groups = {key.partition(".")[0] for key in searched}
+    if TASKS[config.task].run and "run" not in searched:
+        _look_up_run(run or str(config.run), uri)
+    if not TASKS[config.task].run and "data" not in groups:
+        _look_up_data(config)
+    if config.training.device == "cuda" and "training.device" not in searched:
+        _look_up_gpu()
+    if sqlite_path(uri) is None:
+        prepare(uri)
+    if config.tracking.register is not None:
+        prepare(uri)
+        check_registry(connect(uri), uri, config.tracking.register)
+
+
+def _look_up_run(run: str, uri: str) -> None:
+    folder = TrialFolder(find_run(store_of(Path(run)) or uri, run).folder)
+    if not folder.settings.is_file():
+        raise UserError(
+            f"run={run}: {folder.settings} is missing; expected a run id or the folder of a ccsweep run"
+        )
+    if not (best := folder.checkpoints / "best.ckpt").is_file():
+        raise UserError(f"{best}: no such checkpoint; the run may have stopped before its first epoch ended")
+
+
+def _look_up_data(config: Config) -> None:
+    """Files that are missing and cannot be downloaded; a set that has a stand-in can always be had."""
+    wanted = config.data
+    embedded = {name for name, _ in data.STAND_INS.values()}
+    if wanted.name not in embedded and wanted.stand_in is None:
+        data.load(
+            wanted.name,
+            directory=wanted.dir,
+            verify=wanted.verify,
+            extra=wanted.extra,
+            samples=wanted.samples,
+            **wanted.own,
+        )
+
+
+def _look_up_gpu() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError(
+            "training.device=cuda: no CUDA GPU is visible to torch here; use training.device=cpu or auto"
+        )

@@ -8,7 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,15 +18,15 @@ from hydra.core.singleton import Singleton
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from ccsweep.errors import UserError
-from ccsweep.files import sole
+from ccsweep.errors import UserError, is_full_disk
+from ccsweep.files import has_room, sole
 from ccsweep.interrupt import finishing
 from ccsweep.study.folder import StudyFolder
 from ccsweep.study.notes import Kind
 from ccsweep.study.storage import persistently
 from ccsweep.study.trials import Ending, Failed, enqueue_points, sort
 from ccsweep.sweep.lease import Lease
-from ccsweep.sweep.plan import Plan, make_plan
+from ccsweep.sweep.plan import Plan, make_plan, unchecked
 from ccsweep.tracking.mask import mask
 from ccsweep.tracking.outcome import Status, describe
 
@@ -39,7 +39,9 @@ if TYPE_CHECKING:  # half a second, which --help does not have
 
 POLL = 0.25  # seconds
 MOST_DEATHS = 3  # in a row, of workers that never got to a trial
-UNNAMED = Failed(Kind.MACHINE, "worker killed (signal 9)")  # before it could put its name to its trial
+UNNAMED = Failed(
+    Kind.MACHINE, "worker died: killed, or its process exited"
+)  # before it could put its name to its trial
 STOPPED = Failed(Kind.STOPPED, "stopped with its sweep")
 
 log = logging.getLogger(__name__)
@@ -68,6 +70,9 @@ class Sweeper:
             return []
         from optuna.exceptions import StorageInternalError
 
+        from ccsweep.sweep import recover
+
+        recover.look_up(unchecked(self.config), {d.key.lstrip("+") for d in plan.space.dimensions}, plan.run)
         with _sole_sweeper(plan.folder):
             try:
                 return self._run(plan)
@@ -76,6 +81,13 @@ class Sweeper:
                 reason = mask(str(error.__cause__ or error)).strip().partition("\n")[0]
                 raise UserError(
                     f"sweep.storage={shown}: failed ({reason}); mend it, then give the same command again"
+                ) from error
+            except OSError as error:
+                if not is_full_disk(error):
+                    raise
+                raise UserError(
+                    f"{plan.folder.path}: no space left on device; make room there, then go on with: "
+                    f"{plan.command_to_go_on}"
                 ) from error
 
     def _run(self, plan: Plan) -> "list[FrozenTrial]":
@@ -109,6 +121,7 @@ class _Overseer:
     tracker: "Tracker"
     lease: Lease
     deaths: int = 0
+    short_of_room: bool = False
 
     def see_through(self) -> "list[FrozenTrial]":
         """From the first worker to the study's table or page; returns its trials."""
@@ -126,8 +139,7 @@ class _Overseer:
             return trials
         except BaseException:
             with finishing():  # a second Ctrl-C does not wait
-                with suppress(OSError):  # a full disk must not keep workers alive
-                    self.lease.set(stop=True)
+                self.lease.set_if_possible(stop=True)  # a full disk must not keep workers alive
                 self.crew.stop()
                 self._stop_trials()
             raise
@@ -164,7 +176,7 @@ class _Overseer:
                 busy = sum(m.trial is not None for m in crew.members)
                 idle = len(crew.members) - busy
                 for _ in range(min(due - idle, plan.sweep.workers - len(crew.members))):
-                    crew.start()
+                    self._start_worker()
                 if due <= 0 and not crew.members and not self._settle_trials_of(None, UNNAMED):
                     if finished or not (plan.sweep.objectives and alone.due(self.study)):
                         break
@@ -176,6 +188,15 @@ class _Overseer:
             log.warning("all points of the space are done: %d, and not %d", now.done, plan.target)
         elif plan.target > now.done and is_over(plan, now):
             log.info("no more trials, by sweep.minutes or sweep.patience: %d of %d", now.done, plan.target)
+
+    def _start_worker(self) -> None:
+        """Start one more worker, unless the disk is full: then it is tried again at the next look."""
+        room = has_room(self.plan.folder.path)
+        if room:
+            self.crew.start()
+        elif not self.short_of_room:
+            log.warning("%s: the disk is full; waiting until there is room", self.plan.folder.path)
+        self.short_of_room = not room
 
     def _end_overdue(self, member: "Member") -> None:
         """Kill a worker whose trial takes too long; the trial is not tried again."""
@@ -198,7 +219,8 @@ class _Overseer:
         from ccsweep.sweep.worker import DONE, EXHAUSTED, FAILED
 
         lost = self._settle_trials_of(member, Failed(Kind.MACHINE, how))
-        if how in (DONE, EXHAUSTED) or (lost and not how.startswith(FAILED)):
+        full = not has_room(self.plan.folder.path)  # and it could not even write its lease
+        if full or how in (DONE, EXHAUSTED) or (lost and not how.startswith(FAILED)):
             self.deaths = 0
             return
         log.warning("%s: %s", member.name, how)

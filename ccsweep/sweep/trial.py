@@ -4,10 +4,8 @@
 telling the study is its caller's. Only an interrupt comes out as itself.
 """
 
-import errno
 import logging
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +14,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from ccsweep import errors, watch
+from ccsweep.config.quoting import quoted
 from ccsweep.study import record
 from ccsweep.study.folder import TrialFolder
 from ccsweep.study.identity import identity
-from ccsweep.study.notes import Kind, Notes, note, notes
+from ccsweep.study.notes import Kind, Notes, note
 from ccsweep.study.storage import persistently
 from ccsweep.study.trials import Completed, EndedEarly, Ending, Failed, Reused
 from ccsweep.sweep.compose import Composer, settings_in
@@ -33,13 +32,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 TIME_UP = Failed(Kind.MACHINE, "the worker's time on the cluster was up", excused=True)
-
-_MACHINE_ERRNOS = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE),
-    *(errno.ENOMEM, errno.EMFILE, errno.ENFILE),
-    *(errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED),
-}
-_MACHINE_MESSAGES = ("CUDA out of memory", "CUDA error", "can't allocate memory", "cannot allocate memory")
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +106,7 @@ def finish(bench: Bench) -> None:
     """
     folder = bench.plan.folder.path
     tracked = [line for line in bench.plan.plain if line.startswith("tracking.uri=")]
-    cfg = bench.composer.config([*tracked, "task=sweep_finish", f"sweep.name='{folder}'"])
+    cfg = bench.composer.config([*tracked, "task=sweep_finish", f"sweep.name={quoted(str(folder))}"])
     result = _run_task(bench, 0, cfg, TrialFolder(folder / "finish"))
     if isinstance(result, BaseException):
         raise result
@@ -144,9 +136,9 @@ def _twin(bench: Bench, number: int, same: str) -> "FrozenTrial | None":
     with_result = (TrialState.COMPLETE, TrialState.PRUNED)
     twins = []
     for trial in bench.study.get_trials(deepcopy=False):
-        known = notes(trial)
-        idle = known.reuses is not None or known.held is not None
-        same_point = known.hash == same and trial.number != number and not idle
+        known = trial.user_attrs  # and not its notes: there may be thousands of trials
+        idle = known.get("reuses") is not None or known.get("held") is not None
+        same_point = known.get("hash") == same and trial.number != number and not idle
         if same_point and trial.state in (*with_result, TrialState.RUNNING):
             twins.append(trial)
     return min(twins, key=lambda trial: trial.state not in with_result, default=None)
@@ -190,28 +182,7 @@ def ending_after(number: int, error: BaseException) -> Ending:
     log.error("trial %d: %s", number, "".join(traceback.format_exception(error)))
     if type(error).__name__ == "UncompletedJobError":  # submitit: the cluster's time limit is near
         return TIME_UP
-    return Failed(kind_of(error), describe(error))
-
-
-def kind_of(error: BaseException) -> Kind:
-    """The machine's fault is what may go well another time: no memory, no disk, a server that is away."""
-    return Kind.MACHINE if any(map(_is_the_machines, _causes(error))) else Kind.TRIAL
-
-
-def _is_the_machines(error: BaseException) -> bool:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    if isinstance(error, OSError):
-        return error.errno in _MACHINE_ERRNOS or isinstance(error, ConnectionError)
-    if isinstance(error, errors.UserError):
-        return str(error).startswith("tracking.uri:")  # settings are checked before: the store failed
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _MACHINE_MESSAGES)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
-        cause = cause.__cause__
+    fault = errors.machine_fault(error)
+    if fault is None:
+        return Failed(Kind.TRIAL, describe(error))
+    return Failed(Kind.MACHINE, describe(fault), excused=errors.is_full_disk(fault))

@@ -18,16 +18,19 @@ from hydra.core.singleton import Singleton
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from ccsweep.errors import UserError
+from ccsweep.files import has_room
 from ccsweep.study import alone, record
 from ccsweep.study.folder import TrialFolder
 from ccsweep.study.notes import Kind, Notes, let_go, note, notes
 from ccsweep.study.storage import persistently
 from ccsweep.study.trials import Completed, Ending, Failed, Reused, Sorted, params_of, sort, tell
-from ccsweep.sweep import lease
+from ccsweep.sweep import lease, mlflow
 from ccsweep.sweep.compose import Composer
 from ccsweep.sweep.plan import Plan
 from ccsweep.sweep.process import forget_pickle, install_signals, redirect
 from ccsweep.sweep.trial import TIME_UP, Bench, Held, finish, run_trial
+from ccsweep.tracking import prepare, resolve_uri
 from ccsweep.tracking.outcome import describe
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ MAX_FINITE = 100_000  # points of a space that is searched for untried ones
 REUSES_FINITE, REUSES = 10, 100  # in a row, before something else is done
 MISSES = 3  # looks, a second apart, at which the sweeper was not there
 HELD = 3  # trials that wait for another worker's result, at most
+STORE_PATIENCE = 600.0  # seconds that a worker waits for room on the disk, or for the store of its runs
 GRACE = 15.0  # seconds for a trial to end after the sweeper has gone
 
 log = logging.getLogger(__name__)
@@ -97,6 +101,7 @@ class _Worker:
         self._trial: Trial | None = None
         self._held: list[tuple[Trial, int]] = []
         self._reuses = 0
+        self._failed: Failed | None = None
         self.lease = lease.Lease(self.folder.lease(name), name, self._look_for_sweeper)
 
     def prepare(self) -> None:
@@ -121,6 +126,7 @@ class _Worker:
         """Trial after trial, until the study has what it is to have; returns why it ends."""
         try:
             while True:
+                self._wait_for_machine()
                 self._settle_held()
                 trial = None if len(self._held) >= HELD else persistently(self._claim)
                 if trial is not None:
@@ -131,13 +137,17 @@ class _Worker:
                     return DONE
                 else:  # all that is left is what others compute
                     if self.lease.contents["trial"] is not None:
-                        self.lease.set(trial=None)
+                        self.lease.set_if_possible(trial=None)
                     time.sleep(0.2)
                 if self._reuses >= self._reuse_limit() and not self._enqueue_untried():
                     return EXHAUSTED
         except KeyboardInterrupt:
             if self._trial is not None and not self.bench.frozen(self._trial).state.is_finished():
-                tell(self._trial, self._interrupted(self._trial), self.plan.rules)
+                ending = self._interrupted(self._trial)
+                tell(self._trial, ending, self.plan.rules)
+                place = notes(self.bench.frozen(self._trial)).place(self.folder)
+                if isinstance(ending, Completed) and place is not None:
+                    mlflow.settle_run(place, self.plan.uri)
             raise
 
     def end(self, how: str) -> None:
@@ -147,6 +157,30 @@ class _Worker:
                 tell(trial, Failed(Kind.MACHINE, f"worker ended: {how}", excused=True), self.plan.rules)
         self.lease.release(ended=how, trial=None)
 
+    def _wait_for_machine(self) -> None:
+        """After a trial that found the disk full or the store away: until its next try does not find that."""
+        failed, self._failed = self._failed, None
+        if failed is None or failed.kind != Kind.MACHINE:
+            return
+        began, lacks = time.monotonic(), self._lacks(failed)
+        if lacks is not None:
+            log.warning("%s; waiting until that is mended", lacks)
+            self.lease.set_if_possible(trial=None)
+        while lacks is not None and time.monotonic() - began < STORE_PATIENCE:
+            time.sleep(1.0)
+            lacks = self._lacks(failed)
+
+    def _lacks(self, failed: Failed) -> str | None:
+        """What the next try would fail for, too."""
+        if failed.excused and not has_room(self.folder.path):
+            return f"{self.folder.path}: no space left on device"
+        if failed.cause.startswith("tracking.uri:"):
+            try:
+                prepare(resolve_uri(self.plan.uri))
+            except UserError as error:
+                return str(error)
+        return None
+
     def _claim(self) -> "Trial | None":
         """The next trial, its number in the lease before anybody else can look; None if none is due."""
         with self.bench.lock:
@@ -154,7 +188,7 @@ class _Worker:
                 return None
             self._trial = trial = self.bench.study.ask()
             note(trial, Notes(worker=self.name))
-            self.lease.set(trial=trial.number, trial_started=time.time())
+            self.lease.set_if_possible(trial=trial.number, trial_started=time.time())
             return trial
 
     def _live(self, trial: "Trial") -> Ending | Held:
@@ -185,6 +219,7 @@ class _Worker:
             log.warning("trial %d: was ended by the sweeper, which took this worker for dead", trial.number)
         with suppress(OSError):
             record.write(folder, self.bench.frozen(trial))
+        self._failed = ending if isinstance(ending, Failed) else None
 
     def _reuse(self, trial: "Trial", ending: Reused) -> None:
         log.info("trial %d: the same as trial %d, whose result it gets", trial.number, ending.twin.number)
@@ -207,7 +242,7 @@ class _Worker:
         if not self.plan.sweep.objectives:
             return
         with self.bench.lock:
-            self.lease.set(trial=None, leaving=True)
+            self.lease.set_if_possible(trial=None, leaving=True)
             others = [other for other in lease.at_work(self.folder) if other["id"] != self.name]
         if any(not other.get("leaving") for other in others) or not alone.due(self.bench.study):
             return
@@ -224,7 +259,7 @@ class _Worker:
                 continue
             self._held.remove((trial, number))
             let_go(trial)
-            self.lease.set(trial=trial.number, trial_started=time.time())
+            self.lease.set_if_possible(trial=trial.number, trial_started=time.time())
             self._trial = trial
             if twin.values is not None:
                 self._reuse(trial, Reused(twin))

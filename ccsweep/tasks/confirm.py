@@ -16,6 +16,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from ccsweep.config.places import root
+from ccsweep.config.quoting import quoted
 from ccsweep.config.register import register
 from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
@@ -149,7 +150,7 @@ class _Grid:
         loader = ConfigLoaderImpl(path)
         mine = ("sweep.name", "sweep.storage")
         lines = [line for line in given if line.partition("=")[0] not in mine]
-        lines += [f"sweep.name='{self.folder.path}'"]
+        lines += [f"sweep.name={quoted(str(self.folder.path))}"]
         lines += [f"+{_GROUP}={','.join(p.name for p in self.points)}"]
         lines += [f"training.seed={','.join(map(str, self.seeds))}"]
         master = loader.load_configuration("config", lines, RunMode.MULTIRUN)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-_NAME = re.compile(r"[\w.+-]+")  # what Hydra takes as an option without quotes
+_NAME = re.compile(r"\w[\w.+-]*")  # what Hydra takes as an option without quotes
 
 
 def export(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[str, Any]:
@@ -87,9 +87,8 @@ def _path(to: str | None, otherwise: str) -> Path:
                 "choose another folder"
             )
     if not _NAME.fullmatch(path.stem):
-        raise UserError(
-            f"to={to or path.stem}: expected a name of letters, digits, '-', '_' and '.', or a path"
-        )
+        shown = path.stem if to is None else to or repr(to)
+        raise UserError(f"to={shown}: expected a name of letters, digits, '-', '_' and '.', or a path")
     return path
 
 

@@ -16,13 +16,13 @@ from ccsweep.engine.clock import Load, alone, pinned
 from ccsweep.engine.compiled import torch_threads
 from ccsweep.engine.plan import Plan
 from ccsweep.engine.tune import compile
-from ccsweep.errors import UserError
 from ccsweep.figures import LOAD, MEASURED, ahead, high, low
 from ccsweep.figures import measured as figure_of
 from ccsweep.study.folder import TrialFolder
 from ccsweep.study.objectives import read_constraint
 from ccsweep.tasks.run import run_name
 from ccsweep.tracking import Run
+from ccsweep.tracking.outcome import describe
 from ccsweep.tracking.ui import command
 from ccsweep.training.fit import Examined, Job, Trained
 
@@ -91,35 +91,43 @@ def draw_figures(run: Run, job: Job, dataset: Dataset) -> None:
 
 
 def _measured_if_possible(run: Run, job: Job, dataset: Dataset, with_model: bool) -> dict[str, float]:
-    """Measured speed-ups; a night's training is not thrown away because its timing failed."""
+    """Measured speed-ups; a night's training is not thrown away because its timing failed.
+
+    Args:
+        run: where they go, and the network as a model.
+        job: whose network is trained.
+        dataset: it was trained on.
+        with_model: False where the network was logged by the run that trained it.
+    """
     try:
-        return measure(run, job, dataset, with_model)
-    except UserError:
-        raise
-    except Exception:
-        log.exception("the speed-up could not be measured; all other results stand")
+        found, planned = measure(job, dataset)
+    except Exception as error:
+        log.error("the speed-up could not be measured, all other results stand: %s", describe(error))
+        log.debug("the timing failed", exc_info=True)
         return {}
+    run.log_metrics(found, step=0)
+    if with_model and planned:
+        log_network(run, job, dataset, planned)
+    return found
 
 
-def measure(run: Run, job: Job, dataset: Dataset, with_model: bool = True) -> dict[str, float]:
-    """Time the job's network, log what it gained over torch and the fastest peer, and log it as a model.
+def measure(job: Job, dataset: Dataset) -> tuple[dict[str, float], list[Plan]]:
+    """Time the job's network beside torch and the fastest peer, at each of the batch sizes ``MEASURED``.
 
     A trial of a search is timed at the batch sizes that the search aims at, and no longer than it takes to
     know the ratio; it says how busy the machine was.
 
     Args:
-        run: where it goes.
         job: whose network is trained.
         dataset: it was trained on; the clock runs on validation images.
-        with_model: False where the network was logged by the run that trained it.
 
     Returns:
-        Measured speed-ups, under the names they have in report.json.
+        Measured speed-ups, under the names they have in report.json, and the plans that were timed.
     """
     wanted = _wanted(job.config)
     sizes = [size for size in MEASURED if wanted & {figure_of(size).key, ahead(size).key}]
     if not sizes:
-        return {}
+        return {}, []
     timed, peers = to_time(job, dataset), QUICK if wanted & {ahead(size).key for size in sizes} else {}
     with alone(), pinned(), torch_threads(1), Load() as load:
         compared = [
@@ -127,11 +135,7 @@ def measure(run: Run, job: Job, dataset: Dataset, with_model: bool = True) -> di
         ]
     unknown = set() if peers else {end(ahead(size).key) for size in sizes for end in (str, low, high)}
     found = {key: value for key, value in figures(compared).items() if key not in unknown}
-    found[LOAD.key] = load.cores
-    run.log_metrics(found, step=0)
-    if with_model:
-        log_network(run, job, dataset, [each.plan for each in compared])
-    return found
+    return found | {LOAD.key: load.cores}, [each.plan for each in compared]
 
 
 def to_time(job: Job, dataset: Dataset) -> Timed:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from ccsweep.config.check import check_values
 from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
-from ccsweep.files import sole, write_text
+from ccsweep.files import remove_leftovers, sole, write_text
 from ccsweep.interrupt import finishing
 from ccsweep.study.folder import StudyFolder, TrialFolder
 from ccsweep.tracking import Run, mask, open_parent, prepare, provenance, resolve_uri
@@ -60,7 +60,14 @@ def begun(config: Config, folder: TrialFolder, overrides: list[str], dataset: "D
     """
     if (other := noted_run(folder.path)) is not None:
         raise UserError(f"hydra.run.dir={folder.path}: holds run {other} already; choose another folder")
-    with held(folder), contextlib.ExitStack() as stack:
+    with held(folder), started(config, folder, overrides, dataset) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def started(config: Config, folder: TrialFolder, overrides: list[str], dataset: "Dataset") -> Iterator[Run]:
+    """A new run in a folder that is held."""
+    with contextlib.ExitStack() as stack:
         write_settings(config, folder)
         write_text(folder.overrides, mask(OmegaConf.to_yaml(OmegaConf.create(overrides))))
         write_text(folder.data, json.dumps({"label": dataset.label, "digest": dataset.digest}) + "\n")
@@ -86,13 +93,17 @@ def begun(config: Config, folder: TrialFolder, overrides: list[str], dataset: "D
         yield run
 
 
-def held(folder: TrialFolder) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def held(folder: TrialFolder) -> Iterator[None]:
     """Hold the folder of a run; the lock falls with the process, however that ends.
 
     Raises:
         UserError: another process holds it.
     """
-    return sole(folder.lock, f"{folder.path}: another process is working on this run; wait for it or stop it")
+    refusal = f"{folder.path}: another process is working on this run; wait for it or stop it"
+    with sole(folder.lock, refusal):
+        remove_leftovers(folder.path)
+        yield
 
 
 @contextlib.contextmanager

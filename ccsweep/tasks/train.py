@@ -1,19 +1,19 @@
 """``task=train``: train and test a network; with ``training.resume`` go on with a run that was stopped."""
 
 import contextlib
-import json
 import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
+from ccsweep.files import read_json
 from ccsweep.interrupt import finishing
 from ccsweep.study.folder import TrialFolder
 from ccsweep.tasks.earlier import Earlier, find
-from ccsweep.tasks.run import begun, held, log_file, prepared, write_settings
-from ccsweep.tracking import Run, resolve_uri
-from ccsweep.tracking.find import run_id_of
+from ccsweep.tasks.run import begun, held, log_file, prepared, started, write_settings
+from ccsweep.tracking import Run, mask, resolve_uri
+from ccsweep.tracking.find import is_stored
 
 if TYPE_CHECKING:
     from ccsweep.data.dataset import Dataset
@@ -40,14 +40,20 @@ def train(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[str
 
 def _resume(config: Config, overrides: list[str]) -> dict[str, Any]:
     earlier = find(config, overrides, "training.resume")
-    run_id, folder, settings = require_folder(earlier), earlier.folder, earlier.settings
+    require_folder(earlier)
+    run_id, folder, settings = earlier.run_id, earlier.folder, earlier.settings
+    uri = resolve_uri(settings.tracking.uri)
     with held(folder), prepared(settings) as dataset, contextlib.ExitStack() as stack:
         check_can_go_on(earlier, dataset)
-        with finishing():
-            run = stack.enter_context(Run.resume(resolve_uri(settings.tracking.uri), run_id))
-        stack.enter_context(log_file(folder))
-        write_settings(settings, folder)
-        run.log_artifact(folder.settings)
+        if run_id is None or not is_stored(uri, run_id):  # a copy's, or its store is gone
+            log.warning("%s does not hold the run of %s: it goes on as a new run", mask(uri), folder.path)
+            run = stack.enter_context(started(settings, folder, overrides, dataset))
+        else:
+            with finishing():
+                run = stack.enter_context(Run.resume(uri, run_id))
+            stack.enter_context(log_file(folder))
+            write_settings(settings, folder)
+            run.log_artifact(folder.settings)
         run.set_tags({"ccsweep.resumed_with": " ".join(overrides)})
         return _to_the_end(run, settings, folder, dataset, resumed=True)
 
@@ -55,6 +61,7 @@ def _resume(config: Config, overrides: list[str]) -> dict[str, Any]:
 def _to_the_end(
     run: Run, config: Config, folder: TrialFolder, dataset: "Dataset", resumed: bool
 ) -> dict[str, Any]:
+    from ccsweep.tasks.result import conclude  # what cannot be imported is known before hours of training
     from ccsweep.training import checkpoint
     from ccsweep.training.fit import Job
 
@@ -64,26 +71,23 @@ def _to_the_end(
         trained = job.fit(run, resumed)
         if not config.of_a_search:
             run.log_artifact(checkpoint.best(folder.path), "checkpoints")
-        from ccsweep.tasks.result import conclude
-
         return conclude(run, job, job.validate(), trained, dataset, began, resumed)
     except KeyboardInterrupt:
         log.warning("stopped; go on with: python -m ccsweep training.resume=%s", folder.path)
         raise
 
 
-def require_folder(earlier: Earlier) -> str:
-    """Return the id of a run whose own folder, with its last checkpoint, is on this machine.
+def require_folder(earlier: Earlier) -> None:
+    """Refuse a run whose own folder, with its last checkpoint, is not on this machine.
 
     Raises:
         UserError: only its artifacts are.
     """
-    if earlier.run_id is None or run_id_of(earlier.folder.path) is None:
+    if not earlier.folder.data.exists():  # which is no artifact
         raise UserError(
             "training.resume: the run's own folder is not on this machine, and its artifacts hold no "
             "checkpoint to go on from: resume where it was trained (tags ccsweep.host, ccsweep.folder)"
         )
-    return earlier.run_id
 
 
 def check_can_go_on(earlier: Earlier, dataset: "Dataset") -> None:
@@ -94,10 +98,10 @@ def check_can_go_on(earlier: Earlier, dataset: "Dataset") -> None:
     """
     from ccsweep.training import checkpoint
 
-    began: dict[str, str] = json.loads(earlier.folder.data.read_text())
-    if began["digest"] != dataset.digest:
+    began = read_json(earlier.folder.data, "train the run anew")
+    if began.get("digest") != dataset.digest:
         raise UserError(
-            f"training.resume: the run began with {began['label']} ({began['digest']}), found "
+            f"training.resume: the run began with {began.get('label')} ({began.get('digest')}), found "
             f"{dataset.label} ({dataset.digest}): set data.dir to the same data, or train anew"
         )
     done = checkpoint.epochs_done(earlier.folder.path)

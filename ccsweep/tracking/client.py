@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -27,6 +28,17 @@ _ENVIRONMENT = {
 _STORE_CODES = {"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED", "BAD_REQUEST"}
 _LOGIN_CODES = {"UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED"}
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG}
+_CLASSES = re.compile(r"\((?:\w+\.)+\w+\)\s*")
+_SAID = {
+    "database is locked": "another process has locked it",
+    "readonly database": "it is read-only",
+    "disk image is malformed": "it is damaged",
+    "file is not a database": "it is damaged, or no database",
+    "no such table": "tables are missing: it is damaged, or another program's",
+    "no such column": "columns are missing: another version made it",
+    "database or disk is full": "its disk is full",
+    "unable to open database file": "its folder is not there, or not writable",
+}
 
 
 def configure_mlflow() -> None:
@@ -59,6 +71,16 @@ def connect(uri: str) -> "MlflowClient":
         return MlflowClient(uri)
 
 
+def plain(message: str) -> str:
+    """What a database says, in a few words of its own: its first line, without the names of Python's classes.
+
+    >>> plain("(sqlite3.OperationalError) attempt to write a readonly database\\n[SQL: ...]")
+    'it is read-only'
+    """
+    line = _CLASSES.sub("", message.strip().partition("\n")[0])
+    return next((words for said, words in _SAID.items() if said in line), mask(line))
+
+
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
     """Turn what the store or the disk did wrong into one line, and let no Ctrl-C cut a commit.
@@ -72,7 +94,7 @@ def store_errors(uri: str) -> Iterator[None]:
         with finishing():
             yield
     except MlflowException as error:
-        reason = mask(error.message.strip().partition("\n")[0])
+        reason = plain(error.message)
         if "out-of-date database schema" in reason:
             raise UserError(
                 f"tracking.uri: {mask(uri)} was made by another version of MLflow; copy it to a "

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccsweep.errors import UserError
-from ccsweep.files import write_text
+from ccsweep.files import user_cache, write_text
 from ccsweep.tracking.client import connect, store_errors
 from ccsweep.tracking.mask import mask
 from ccsweep.tracking.store import prepare, sqlite_path, sqlite_uri
@@ -63,7 +63,7 @@ def find_run(uri: str, ref: str, cache: Path | None = None) -> FoundRun:
         for place in [folder, *_moved(folder, uri)]:
             if place.is_absolute() and run_id_of(place) == run_id:
                 return FoundRun(place, run_id)
-        cache = cache or Path.home() / ".cache" / "ccsweep" / "runs"
+        cache = cache or user_cache() / "runs"
         if run.info.status == "RUNNING":
             raise UserError(
                 f"run: {run_id} is still running on {run.data.tags.get('ccsweep.host', 'another machine')}; "
@@ -92,6 +92,26 @@ def stored_run(client: "MlflowClient", uri: str, run_id: str) -> "StoredRun":
             f"run: {run_id} was deleted; bring it back with: mlflow runs restore --run-id {run_id}"
         )
     return run
+
+
+def is_stored(uri: str, run_id: str) -> bool:
+    """Whether the store at ``uri`` holds the run.
+
+    Raises:
+        UserError: the store does not answer, or the run was deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    prepare(uri)
+    client = connect(uri)
+    with store_errors(uri):
+        try:
+            client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+    return True
 
 
 def history(uri: str, run_id: str, prefix: str) -> dict[str, list[tuple[int, float]]]:

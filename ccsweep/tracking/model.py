@@ -103,7 +103,9 @@ def register(client: "MlflowClient", uri: str, run_id: str, model_id: str, name:
 
 
 def check_registry(client: "MlflowClient", uri: str, name: str) -> None:
-    """Ask the registry for ``name``, which need not be there yet: better before hours of training.
+    """Ask the registry of a store that is ready for ``name``, which need not be there yet.
+
+    Better before hours of training.
 
     Raises:
         UserError: the name is none that a registry takes, or the store has no registry.

@@ -6,11 +6,17 @@ share, so it works between processes and hosts alike.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ccsweep.files import in_turn
-from ccsweep.tracking.find import run_id_of
+from ccsweep.tracking.client import connect, store_errors
+from ccsweep.tracking.find import run_id_of, stored_run
 from ccsweep.tracking.outcome import Status
-from ccsweep.tracking.run import Run
+from ccsweep.tracking.run import ERROR_TAG, Run
+from ccsweep.tracking.store import prepare
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as StoredRun
 
 
 def open_parent(uri: str, experiment: str, folder: Path) -> str:
@@ -33,6 +39,38 @@ def open_parent(uri: str, experiment: str, folder: Path) -> str:
             folder=folder,
             system_metrics=False,
         ).id
+
+
+def settle(uri: str, run_id: str, status: Status) -> None:
+    """Give a run that nobody is at the status ``status``, if it has another one.
+
+    Raises:
+        UserError: no such run, or the store does not answer.
+    """
+    prepare(uri)
+    client = connect(uri)
+    run = stored_run(client, uri, run_id)
+    with store_errors(uri):
+        if run.info.status != status:
+            client.set_terminated(run_id, status)
+        if status == "FINISHED" and ERROR_TAG in run.data.tags:
+            client.delete_tag(run_id, ERROR_TAG)
+
+
+def children(uri: str, parent: str) -> "list[StoredRun]":
+    """The runs under a parent, in one query for each thousand."""
+    prepare(uri)
+    client = connect(uri)
+    found: list[StoredRun] = []
+    token = None
+    with store_errors(uri):
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        while token != "":
+            query = f"tags.`mlflow.parentRunId` = '{parent}'"
+            page = client.search_runs(experiments, query, max_results=1000, page_token=token)
+            found += page
+            token = page.token or ""
+    return found
 
 
 def close_parent(uri: str, folder: Path, status: Status) -> None:

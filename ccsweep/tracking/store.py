@@ -9,15 +9,14 @@ import contextlib
 import os
 import re
 import sqlite3
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from ccsweep.errors import UserError
-from ccsweep.files import in_turn, sole, whole
-from ccsweep.tracking.client import configure_mlflow, connect
+from ccsweep.files import in_turn, private_folder, sole, whole
+from ccsweep.tracking.client import configure_mlflow, connect, plain
 from ccsweep.tracking.mask import mask
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def prepare(uri: str) -> None:
             _create_once(path, uri)
         _follow(path)
     except (OSError, sqlite3.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        reason = error.strerror if isinstance(error, OSError) else plain(str(error))
         raise UserError(
             f"tracking.uri: cannot use {path} as a store ({reason or type(error).__name__}); free "
             "or mend that folder, or choose another tracking.uri"
@@ -191,6 +190,8 @@ def _create_once(path: Path, uri: str) -> None:
         f"when none is, delete {lock} and start again"
     )
     with sole(lock, refusal, _LOCK_SECONDS):
+        for leftover in path.parent.glob(f".{path.name}.*"):
+            leftover.unlink(missing_ok=True)
         if not _is_ready(path):
             _create(path, uri)
 
@@ -230,13 +231,13 @@ def _prepare_server(uri: str) -> None:
         # One try with a plain reason: MLflow would repeat a wrong password for two minutes.
         create_engine(uri).connect().close()
     except (SQLAlchemyError, ImportError) as error:
-        reason = mask(str(error).strip().partition("\n")[0])
+        reason = plain(str(error))
         raise UserError(
             f"tracking.uri: cannot open {mask(uri)} ({reason}); check the driver, the user, the "
             "password and that the database exists"
         ) from error
     # One lock for all databases of this user: prepare runs once a command and is short.
-    with in_turn(Path(tempfile.gettempdir()) / f"ccsweep-tracking-{os.getuid()}.lock"):
+    with in_turn(private_folder() / "tracking.lock"):
         connect(uri)
 
 

@@ -1,18 +1,16 @@
 """Checkpoints: written whole or not at all, read as weights only."""
 
-import os
-import pickle
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from ccsweep.errors import UserError
+from ccsweep.errors import UserError, first_line
 from ccsweep.figures import VALIDATION_ERROR
+from ccsweep.files import check_sums, whole
 from ccsweep.network import ConditionalMLP
 
 
@@ -60,18 +58,14 @@ class SaveCheckpoints(Checkpoint):
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes to a file beside the checkpoint, then renames: a kill leaves the old one or the new one."""
+    """Writes :func:`~ccsweep.files.whole` files: a kill leaves the old one or the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save ``checkpoint`` to ``path``."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with whole(target) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = True
@@ -85,18 +79,24 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
+    """Read a checkpoint onto the CPU, having compared its checksums.
 
     Raises:
         UserError: the file is missing, damaged or holds more than weights.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; the run may have stopped before its first epoch ended")
+    check_sums(path, "train the run again")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, BadZipFile) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be read as a checkpoint ({reason}); train the run again") from error
+    except Exception as error:  # torch raises a dozen kinds, one for each way a file can be wrong
+        raise UserError(
+            f"{path}: cannot be read as a checkpoint ({_first_line(error)}); train the run again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return first_line(error)
 
 
 _FACTORS = (".u", ".v", ".shift")

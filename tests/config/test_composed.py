@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import OmegaConf
-from omegaconf.errors import ConfigKeyError
 
 from ccsweep.config.check import check
 from ccsweep.config.composed import composed, read_file, read_settings
 from ccsweep.config.schema import Config
+from ccsweep.errors import UserError
 
 
 def test_a_config_is_whole_typed_and_not_shared() -> None:
@@ -22,10 +22,35 @@ def test_a_config_is_whole_typed_and_not_shared() -> None:
 
 def test_unknown_keys_are_refused_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("training:\n  lr: 1\n")
-    with pytest.raises(ConfigKeyError, match="Key 'lr' not in 'TrainingConfig'"):
+    with pytest.raises(UserError) as caught:
         read_settings(tmp_path / "config.yaml")
+    assert str(caught.value) == (
+        f"{tmp_path}/config.yaml: cannot be read as settings (Key 'lr' not in 'TrainingConfig'); "
+        "restore the file, or train the run again"
+    )
     with pytest.raises(ConfigCompositionException, match=r"Could not override 'training\.lr'"):
         composed(["training.lr=1"])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"training: [1, 2", "while parsing a flow sequence"),
+        (b"\xff\xfe\x00", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+        (b"7", "Invalid loaded object type: int"),
+        (b"training: 7\n", "Merge error: int is not a subclass of TrainingConfig. value: 7"),
+        (b"training:\n  epochs: many\n", "Value 'many' of type 'str' could not be converted to Integer"),
+    ],
+)
+def test_damaged_settings_are_one_line(content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_settings(path)
+    assert str(caught.value).startswith(f"{path}: cannot be read as settings (")
+    assert str(caught.value).endswith("; restore the file, or train the run again")
+    assert "\n" not in str(caught.value)
+    assert reason in str(caught.value)
 
 
 def test_overrides_that_mean_nothing() -> None:

@@ -1,8 +1,11 @@
 """Cached arrays: computed once, whole or not at all."""
 
 import logging
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -93,8 +96,14 @@ def test_a_failing_computation_leaves_nothing(cache_home):
 def test_works_without_a_place_to_keep_it(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     check(cached("numbers", "key", Computation()))
-    assert "cannot be kept" in caplog.text
+    private = tmp_path / f"ccsweep-{os.getuid()}"
+    assert [path.name for path in (private / "arrays").glob("*.npz")] == ["numbers-key.npz"]
+    shutil.rmtree(private)
+    private.write_text("in the way, too")
+    check(cached("numbers", "key", Computation()))
+    assert caplog.messages == [f"numbers cannot be kept: {private} belongs to another user"]
 
 
 def test_processes_wait_for_the_first():

@@ -3,6 +3,7 @@
 import logging
 import os
 import tempfile
+from pathlib import Path
 from threading import Event, Thread
 
 import numpy as np
@@ -89,7 +90,8 @@ def test_a_race_lasts_as_long_as_it_was_given(machine):
 
 
 def test_the_lock_is_of_this_user():
-    assert lock_file().name == f"ccsweep-timing-{os.getuid()}.lock"
+    assert lock_file() == Path(tempfile.gettempdir(), f"ccsweep-{os.getuid()}", "timing.lock")
+    assert lock_file().parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_turns_end_when_they_are_enough():
@@ -145,3 +147,18 @@ def test_the_load_is_that_of_others(monkeypatch):
     with Load() as load:
         pass
     assert load.cores == 2.0  # 12 s of cores in 4 s, of which this process had 4
+
+
+def test_a_timing_that_waited_too_long_says_so_and_begins(monkeypatch, caplog):
+    monkeypatch.setattr(clock, "LONGEST", 0.1)
+    with FileLock(lock_file()), alone():
+        pass
+    assert caplog.messages == [f"other runs may be timed at the same time: {lock_file()} was held for 0 s"]
+
+
+def test_a_lock_that_cannot_be_had_costs_no_timing(monkeypatch, caplog):
+    Path(tempfile.gettempdir(), f"ccsweep-{os.getuid()}").touch()  # as another user may leave it
+    with alone():
+        pass
+    folder = Path(tempfile.gettempdir(), f"ccsweep-{os.getuid()}")
+    assert caplog.messages == [f"other runs may be timed at the same time: {folder} belongs to another user"]

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numba
@@ -101,6 +102,16 @@ def test_without_a_home_no_folder_is_named_after_it(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert Path(kernel(double).stats.cache_path).is_relative_to(tmp_path / "cache")
+
+
+def test_without_a_home_kernels_are_kept_in_a_private_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(compiling._Places, "_locator_classes", [compiling._Private])
+    kept = kernel(double)
+    assert kept(3) == 6
+    folder = tmp_path / f"ccsweep-{os.getuid()}" / "kernels" / key(compiling.HERE, target())
+    assert Path(kept.stats.cache_path) == folder
+    assert files(folder) == [".nbc", ".nbi"]
 
 
 def test_a_full_disk_ends_nothing(place, monkeypatch, caplog):

@@ -181,7 +181,7 @@ def test_a_database_that_may_only_be_read(folder: StudyFolder, tmp_path: Path, u
     with pytest.raises(UserError) as caught:
         create(folder, locked, AIMS)
     shown = locked.replace("s3cret", "***")
-    assert said(caught) == (f"sweep.storage={shown}: failed (attempt to write a readonly database); {HINT}")
+    assert said(caught) == (f"sweep.storage={shown}: failed (it is read-only); {HINT}")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,10 @@ def test_a_database_that_may_only_be_read(folder: StudyFolder, tmp_path: Path, u
             "is no URL of a storage; expected for example sqlite:////tmp/study.db or postgresql+psycopg://user@host/name",
         ),
         ("mysql://ann:s3cret@/runs", "MySQLdb is not installed; pip install it"),
-        ("sqlite:////proc/none/study.db", f"cannot be opened (unable to open database file); {HINT}"),
+        (
+            "sqlite:////proc/none/study.db",
+            f"cannot be opened (its folder is not there, or not writable); {HINT}",
+        ),
     ],
 )
 def test_a_url_that_means_nothing_here(url: str, complaint: str, folder: StudyFolder) -> None:
@@ -214,13 +217,16 @@ def test_a_file_that_is_no_database(folder: StudyFolder, tmp_path: Path) -> None
     url = f"sqlite:///{tmp_path}/study.db"
     with pytest.raises(UserError) as caught:
         connect(folder, url)
-    assert said(caught) == f"sweep.storage={url}: cannot be used (file is not a database); {HINT}"
+    assert said(caught) == f"sweep.storage={url}: cannot be used (it is damaged, or no database); {HINT}"
 
 
 def test_a_worker_makes_no_tables(folder: StudyFolder, url: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         connect(folder, url, ready=True)
-    assert said(caught) == f"sweep.storage={url}: cannot be used (no such table: version_info); {HINT}"
+    assert (
+        said(caught)
+        == f"sweep.storage={url}: cannot be used (tables are missing: it is damaged, or another program's); {HINT}"
+    )
     assert (tmp_path / "study.db").read_bytes() == b""
 
 
@@ -407,3 +413,34 @@ def test_trials_of_a_study_that_was_opened_count_on(folder: StudyFolder) -> None
     study = open_study(folder)
     study.tell(study.ask(), state=TrialState.FAIL)
     assert [trial.number for trial in open_study(folder).get_trials()] == [0, 1, 2]
+
+
+def test_a_full_disk_leaves_no_half_line(folder: StudyFolder) -> None:
+    study = create(folder, None, AIMS)
+    whole = folder.journal.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 40, before[1]))  # room for half of what comes
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            study.set_user_attr("command", "x" * 200)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert folder.journal.read_bytes() == whole
+    study.set_user_attr("command", "y")
+    assert open_study(folder).user_attrs["command"] == "y"
+
+
+def test_a_line_that_says_what_cannot_be_is_cut_off_with_all_after_it(folder: StudyFolder) -> None:
+    """JSON as it should be, and yet damaged: a flipped bit in the number of an operation, or of a trial."""
+    study = create(folder, None, AIMS)
+    for number in range(3):
+        study.tell(study.ask(), [float(number), 1.0])
+    lines = folder.journal.read_bytes().splitlines(keepends=True)
+    places = [place for place, line in enumerate(lines) if b'"op_code":6' in line]
+    lines[places[2]] = lines[places[2]].replace(b'"trial_id":2', b'"trial_id":9')
+    folder.journal.write_bytes(b"".join(lines))
+    with pytest.raises(UserError) as caught:
+        open_study(folder).get_trials()
+    assert said(caught) == f"{folder.journal}: is damaged; run its sweep again, which mends it"
+    assert mend(folder)
+    assert [trial.values for trial in open_study(folder).get_trials()][:2] == [[0.0, 1.0], [1.0, 1.0]]

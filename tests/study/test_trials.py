@@ -187,8 +187,8 @@ def test_the_next_try_is_in_the_queue_before_the_failure_is_told(tmp_path: Path)
 
 
 def test_a_machines_failure_at_nobody_knows_what_is_let_go(study: Study) -> None:
-    trial = ended(study, Failed(Kind.MACHINE, "worker killed (signal 9)"))
-    assert notes(trial) == Notes(cause="worker killed (signal 9)", kind="stopped")
+    trial = ended(study, Failed(Kind.MACHINE, "worker died: killed, or its process exited"))
+    assert notes(trial) == Notes(cause="worker died: killed, or its process exited", kind="stopped")
     assert waiting(study) == []
 
 

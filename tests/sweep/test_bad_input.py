@@ -1,6 +1,8 @@
 """What a person may get wrong: one clear line, and nothing has run."""
 
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -118,7 +120,7 @@ SWEEPS = "expected choice(a,b), range(1,10) or interval(0,1)"
         ),
         (
             ["training.l1=0,1", "sweep.storage=sqlite:////proc/none/study.db"],
-            "sweep.storage=sqlite:////proc/none/study.db: cannot be opened (unable to open database file); start that server, or leave sweep.storage out for a file in the study's folder",
+            "sweep.storage=sqlite:////proc/none/study.db: cannot be opened (its folder is not there, or not writable); start that server, or leave sweep.storage out for a file in the study's folder",
         ),
     ],
 )
@@ -186,7 +188,7 @@ def test_passwords_appear_nowhere(shell: Shell) -> None:
         "training.source='1'",
         "hydra.sweep.dir=out",
         "sweep.storage='sqlite:///study.db?password=s3cret'",
-        "tracking.uri='http://ann:s3cret@127.0.0.1:1'",
+        "tracking.uri='sqlite:///runs.db?password=s3cret'",
     )
     workers = []
     typed = " ".join(
@@ -202,5 +204,56 @@ def test_passwords_appear_nowhere(shell: Shell) -> None:
     assert "s3cret" not in out
     assert any("submitit" in line for line in workers)
     assert not any("s3cret" in line for line in workers if line != typed)
+    for path in Path(".").rglob("*"):
+        assert not path.is_file() or b"s3cret" not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (["task=evaluate", "run=nope", "ranks=control,16-12"], "run: nope is no run folder and no run id (6 or more characters) in sqlite:///{here}/outputs/mlflow.db; it has no runs yet; see all with python -m ccsweep.tracking.ui"),
+        (["task=evaluate", "run=empty", "ranks=control,16-12"], "run=empty: {here}/empty/config.yaml is missing; expected a run id or the folder of a ccsweep run"),
+        (["training.device=cuda", "training.l1=0,1"], "training.device=cuda: no CUDA GPU is visible to torch here; use training.device=cpu or auto"),
+        (["tracking.uri=http://127.0.0.1:1", "training.l1=0,1"], "tracking.uri: http://127.0.0.1:1 does not answer (Connection refused); start that server, or leave tracking.uri out to use a local store"),
+    ],
+)  # fmt: skip
+def test_what_all_trials_share_is_looked_up_first(
+    overrides: list[str], complaint: str, sweep: Sweep, folder: Path
+) -> None:
+    Path("empty").mkdir()
+    with pytest.raises(UserError) as caught:
+        sweep(*overrides)
+    assert str(caught.value) == complaint.format(here=folder)
+    assert computed() == []
+    assert not Path("out").exists()
+
+
+@pytest.mark.slow
+def test_passwords_appear_nowhere_in_what_fails(shell: Shell) -> None:
+    """Not in what Hydra, Python, MLflow or this program print of an error, nor in any file that stays."""
+    secret = "tracking.uri='sqlite:///runs.db?password=s3cret'"
+    bearer = "data.dir='/x/Bearer s3cret.s3cret'"
+    key = "training.source='{password: s3cret, api_key: s3cret}'"
+    said = []
+    for words in (
+        [secret, "training.source=raise"],  # a bug: Hydra's own lines, and a traceback
+        [secret, bearer, "training.epochs=many"],
+        ["-m", secret, "training.source=raise,nan", "hydra.sweep.dir=out"],
+        ["-m", secret, bearer, "training.source=raise,pruned", "hydra.sweep.dir=out"],  # another definition
+        ["-m", secret, "training.l1=0,1", "sweep.storage=postgresql://ann:s3cret@127.0.0.1:1/x"],
+        [secret, key, "--cfg=job"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", "from tests.sweep.tasks import main; main()", *words],
+            cwd=shell.folder,
+            env=shell.environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        said.append(done.stdout + done.stderr)
+    assert [line for text in said for line in text.splitlines() if "s3cret" in line] == []
+    assert "Error executing job with overrides" in said[0]
+    assert "***" in said[0]
     for path in Path(".").rglob("*"):
         assert not path.is_file() or b"s3cret" not in path.read_bytes(), path

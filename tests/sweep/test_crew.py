@@ -125,7 +125,7 @@ def test_workers_that_have_ended(crew: Callable[..., Crew]) -> None:
     unborn.job.over = True
     assert made.take_dead() == [
         (ended, "done"),
-        (killed, "worker killed (signal 9)"),
+        (killed, "worker died: killed, or its process exited"),
         (crashed, "worker died: Segmentation fault"),
         (unborn, "worker ended before it began, see w_log.err"),
     ]

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from ccsweep.study.folder import StudyFolder, TrialFolder
 from ccsweep.study.notes import study_notes
-from ccsweep.sweep.mlflow import Tracker, close_run
+from ccsweep.sweep.mlflow import Tracker, agree, settle_run
 from ccsweep.tracking import Run, open_parent
 from tests.report.study import studies
 from tests.report.study.studies import OBJECTIVES
@@ -94,28 +94,55 @@ def test_a_store_that_fails_ends_no_study(
     assert study_notes(study).logged == 0
 
 
-def start(folder: TrialFolder, uri: str) -> Run:
+def start(folder: TrialFolder, uri: str, parent: str | None = None) -> Run:
     settings: dict[str, Any] = {"experiment": "tests", "name": "0", "params": {}, "tags": {}}
-    return Run.start(uri, folder=folder.path, system_metrics=False, **settings)
+    return Run.start(uri, folder=folder.path, parent_id=parent, system_metrics=False, **settings)
 
 
 def test_the_run_of_a_worker_that_could_not_tell(
     tmp_path: Path, uri: str, client: MlflowClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = TrialFolder(tmp_path / "trials" / "0")
-    close_run(folder, uri)  # there is none
+    settle_run(folder, uri)  # there is none
     run = start(folder, uri)
     assert client.get_run(run.id).info.status == "RUNNING"
-    close_run(folder, "sqlite:////somewhere/else.db")  # the folder knows better
+    settle_run(folder, "sqlite:////somewhere/else.db")  # the folder knows better
     assert client.get_run(run.id).info.status == "KILLED"
     # A store with a password is named by the command again; the folder has it masked.
     content = json.loads((folder.path / "run.json").read_text())
     (folder.path / "run.json").write_text(json.dumps(content | {"uri": "postgresql://ann:***@db/runs"}))
     client.update_run(run.id, status="RUNNING")
-    close_run(folder, uri)
+    settle_run(folder, uri)
     assert client.get_run(run.id).info.status == "KILLED"
+    folder.write_report({"validation_error": 2.0})  # it got that far, and was killed before its run ended
+    client.set_tag(run.id, "ccsweep.error", "of the kill")
+    settle_run(folder, uri)
+    assert client.get_run(run.id).info.status == "FINISHED"
+    assert "ccsweep.error" not in client.get_run(run.id).data.tags
     assert caplog.messages == []
     (folder.path / "run.json").write_text(json.dumps(content | {"run_id": "ab" * 16}))
-    close_run(folder, uri)
+    settle_run(folder, uri)
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith(f"run {'ab' * 16}: not ended: run: {'ab' * 16} is no run folder")
+
+
+def test_runs_come_to_agree_with_the_trials(
+    study: Study, folder: StudyFolder, uri: str, client: MlflowClient
+) -> None:
+    parent = open_parent(uri, "tests", folder.path)
+    studies.add(study, TrialState.COMPLETE, [1.0, 2.0])
+    studies.add(study, TrialState.PRUNED)
+    studies.add(study, TrialState.FAIL)
+    left = {  # by whoever was killed between the two accounts
+        "0": ("KILLED", "FINISHED"),
+        "1": ("KILLED", "KILLED"),
+        "2": ("FAILED", "FAILED"),
+        "2-2": ("RUNNING", "KILLED"),  # began before its trial had a folder to its name
+    }
+    runs = {}
+    for name, (status, _) in left.items():
+        runs[name] = start(folder.trial(name), uri, parent).id
+        client.update_run(runs[name], status=status)
+    agree(study, folder, uri)
+    found = {name: client.get_run(run_id).info.status for name, run_id in runs.items()}
+    assert found == {name: status for name, (_, status) in left.items()}

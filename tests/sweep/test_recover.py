@@ -257,7 +257,7 @@ def test_a_damaged_storage_is_mended_and_filled_up(plan: Callable[..., Plan]) ->
     assert (found.folder.path / "study.journal.damaged").exists()
 
 
-LEFT = Failed(Kind.MACHINE, "worker killed (signal 9)")
+LEFT = Failed(Kind.MACHINE, "worker died: killed, or its process exited")
 
 
 def test_a_trial_that_nobody_is_at_any_more(plan: Callable[..., Plan]) -> None:
@@ -273,7 +273,7 @@ def test_a_trial_that_nobody_is_at_any_more(plan: Callable[..., Plan]) -> None:
         recover.settle(found, study, study.get_trials()[number], LEFT)
     trials = study.get_trials()
     assert [t.state.name for t in trials] == ["COMPLETE", "FAIL", "WAITING"]
-    assert (trials[0].values, notes(trials[1]).cause) == ([2.0], "worker killed (signal 9)")
+    assert (trials[0].values, notes(trials[1]).cause) == ([2.0], "worker died: killed, or its process exited")
     assert notes(trials[2]).retry_of == 1
     assert [t.state.name for t in record.records(found.folder)] == ["COMPLETE", "FAIL"]
     nameless = study.ask()  # takes the new try, and was killed before it had a folder
@@ -371,3 +371,28 @@ def test_a_study_that_was_begun_without_a_definition_gets_one(plan: Callable[...
     found = plan(*SEARCH)
     create(found.folder, None, found.objectives)
     assert study_notes(recover.open_or_begin(found)).definition == found.definition
+
+
+@pytest.mark.parametrize("in_database", [False, True])
+def test_a_study_whose_trials_all_failed_is_begun_anew(
+    in_database: bool, plan: Callable[..., Plan], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    where = [f"sweep.storage=sqlite:///{tmp_path}/study.db"] if in_database else []
+    began = plan(*SEARCH, *where, "training.l2=0.5")
+    study = recover.open_or_begin(began)
+    for _ in range(2):
+        number = begin(began, study)
+        tell(handle(study, study.get_trials()[number]), Failed(Kind.TRIAL, "no such run"), began.rules)
+    changed = plan(*SEARCH, *where, "training.l2=0.25")
+    again = recover.open_or_begin(changed)
+    assert again.get_trials() == []
+    aside = began.folder.path / "failed-1"
+    assert caplog.messages == [f"all 2 trials had failed: begun anew; what they left is in {aside}"]
+    assert (aside / "study.json").exists()
+    assert (aside / "trials" / "1" / "trial.json").exists()
+    end(changed, again, begin(changed, again), 1.0)
+    with pytest.raises(UserError) as caught:  # this one has a result
+        recover.open_or_begin(plan(*SEARCH, *where, "training.l2=0.5"))
+    assert str(caught.value) == (
+        "sweep.name=out: began with training.l2=0.25, found 0.5; choose another sweep.name"
+    )

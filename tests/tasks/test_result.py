@@ -13,6 +13,7 @@ import torch
 from ccsweep import data
 from ccsweep.errors import UserError
 from ccsweep.figures import LAYERS, OBJECTIVES, RUN
+from ccsweep.tasks import result
 from ccsweep.training import checkpoint
 from ccsweep.training.fit import build_network
 from tests.conftest import User
@@ -109,6 +110,22 @@ def test_mlflow_predicts_with_it_on_the_command_line(place: Place, trained: dict
     assert done.returncode == 0, done.stderr
     found = np.array(json.loads(answers.read_text())["predictions"])
     np.testing.assert_allclose(found, logits(place, trained), rtol=1e-4, atol=1e-4)
+
+
+def test_a_clock_that_fails_costs_a_run_nothing_else(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise UserError("layer 1: a weight is not finite")
+
+    monkeypatch.setattr(result, "compare", fails)
+    found = place.run("untimed", "training.epochs=1")
+    stored = json.loads((place.folder / "untimed" / "report.json").read_text())
+    assert stored["validation_error"] == found["validation_error"]
+    assert "measured_speedup_batch1" not in stored
+    assert place.client.get_run(found["run_id"]).info.status == "FINISHED"
+    line = "the speed-up could not be measured, all other results stand: layer 1: a weight is not finite"
+    assert line in caplog.messages
 
 
 def test_a_name_that_cannot_be_registered_is_refused_before_training(place: Place) -> None:

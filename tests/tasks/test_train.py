@@ -1,6 +1,7 @@
 """Training as a user starts, stops and goes on with it, on the embedded digits."""
 
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -14,10 +15,12 @@ from ccsweep.config.check import check
 from ccsweep.config.composed import composed
 from ccsweep.errors import UserError
 from ccsweep.study.folder import TrialFolder
+from ccsweep.tasks import task
 from ccsweep.tasks.earlier import Earlier
 from ccsweep.tasks.train import check_can_go_on, require_folder
 from ccsweep.training import checkpoint
 from tests.conftest import User
+from tests.tasks.conftest import Place
 from tests.tasks.runs import SHORT, figures, reports
 
 LONG = ("training.epochs=40", "training.step=skipping", "tracking.system_metrics=false")
@@ -116,7 +119,7 @@ def test_resume_refuses_other_settings(digits: tuple[User, Any]) -> None:
     done = user.run(f"training.resume={reports(user)[0]['folder']}", "training.learning_rate=1")
     assert done.returncode == 2
     assert done.stderr.startswith(
-        "ccsweep: training.learning_rate: cannot change with training.resume=...; only data.dir, "
+        "ccsweep: training.learning_rate: cannot change with training.resume=...; only data.dir, data.file, "
         "training.epochs, training.step, training.max_minutes, tracking can"
     )
 
@@ -151,6 +154,46 @@ def test_the_same_data_and_more_epochs_can_go_on(earlier: Earlier) -> None:
     check_can_go_on(earlier, DIGITS)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("half", "is no JSON (Expecting value: line 1 column 1 (char 0))"),
+        ("[1]", "expected a JSON object, found list"),
+    ],
+)
+def test_a_damaged_account_of_the_data(content: str, reason: str, earlier: Earlier) -> None:
+    earlier.folder.data.write_text(content)
+    with pytest.raises(UserError) as caught:
+        check_can_go_on(earlier, DIGITS)
+    assert str(caught.value) == f"{earlier.folder.data}: {reason}; train the run anew"
+
+
+def test_a_copy_goes_on_as_a_run_of_its_own(
+    place: Place, trained: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = place.folder / "copy"
+    shutil.copytree(place.folder / "trained", copy)
+    (copy / "checkpoints" / ".last.ckpt.4711").touch()  # of a process that was killed
+    found = place.run("none", f"training.resume={copy}", "training.epochs=3")
+    assert (found["epochs"], found["folder"]) == (3, str(copy))
+    assert found["run_id"] != trained["run_id"]
+    assert f"{place.uri} does not hold the run of {copy}: it goes on as a new run" in caplog.messages
+    epochs = place.client.get_metric_history(trained["run_id"], "validation/error")
+    assert [metric.step for metric in epochs] == [1, 2]  # nothing was added to the original
+    assert [path.name for path in (copy / "checkpoints").iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_run_whose_store_is_gone_goes_on_as_a_new_one(place: Place, trained: dict[str, Any]) -> None:
+    folder = place.folder / "trained"
+    gone = f"tracking.uri=sqlite:///{place.folder}/another.db"  # as one made anew in place of a deleted one
+    config = place.config(gone, f"training.resume={folder}", "training.epochs=3")
+    found = task("train")(
+        config, TrialFolder(place.folder / "none"), [gone, f"training.resume={folder}", "training.epochs=3"]
+    )
+    assert (found["epochs"], found["folder"]) == (3, str(folder))
+    assert found["run_id"] != trained["run_id"]
+
+
 def test_fewer_epochs(earlier: Earlier) -> None:
     earlier.settings.training.epochs = 1
     with pytest.raises(UserError) as caught:
@@ -171,7 +214,9 @@ def test_other_data(earlier: Earlier) -> None:
 def test_a_damaged_checkpoint(earlier: Earlier) -> None:
     last = checkpoint.last(earlier.folder.path)
     last.write_bytes(last.read_bytes()[:200])
-    with pytest.raises(UserError, match=r"last\.ckpt: cannot be read as a checkpoint"):
+    with pytest.raises(
+        UserError, match=r"last\.ckpt: is damaged \(File is not a zip file\); train the run again"
+    ):
         check_can_go_on(earlier, DIGITS)
 
 
@@ -181,5 +226,6 @@ def test_killed_before_the_first_epoch_ended(earlier: Earlier) -> None:
 
 
 def test_a_run_whose_folder_is_elsewhere(earlier: Earlier) -> None:
+    earlier.folder.data.unlink()  # its artifacts hold no account of the data
     with pytest.raises(UserError, match="the run's own folder is not on this machine"):
         require_folder(earlier)

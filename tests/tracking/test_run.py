@@ -189,7 +189,7 @@ class TestEnd:
         with pytest.raises(UserError) as caught:
             run.log_metrics({"loss": 1.0}, step=0)
         assert "\n" not in str(caught.value)
-        assert "not a database" in str(caught.value)
+        assert "it is damaged, or no database" in str(caught.value)
         assert capfd.readouterr() == ("", "")
 
 

@@ -165,7 +165,7 @@ class TestPrepareRefuses:
 
     def test_a_file_that_is_no_database(self, tmp_path):
         (tmp_path / "mlflow.db").write_text("something else, and not short" * 100)
-        with pytest.raises(UserError, match=r"as a store \(file is not a database\)"):
+        with pytest.raises(UserError, match=r"as a store \(it is damaged, or no database\)"):
             prepare(sqlite_uri(tmp_path / "mlflow.db"))
 
     def test_another_programs_database(self, tmp_path):
@@ -200,12 +200,12 @@ def test_the_tables_of_a_database_server_are_made_by_one_process_at_a_time(monke
     monkeypatch.setattr(reach, "check_reachable", asked.append)
     engine = sqlalchemy.create_engine("sqlite://")
     monkeypatch.setattr(sqlalchemy, "create_engine", lambda uri: engine)
-    monkeypatch.setattr(store.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(store, "private_folder", lambda: tmp_path)
     monkeypatch.setattr(
         store, "connect", lambda uri: asked.append([path.name for path in tmp_path.iterdir()])
     )
     prepare("postgresql://db/runs")
-    assert asked == ["postgresql://db/runs", [f"ccsweep-tracking-{os.getuid()}.lock"]]
+    assert asked == ["postgresql://db/runs", ["tracking.lock"]]
 
     def refused(uri):
         raise sqlalchemy.exc.OperationalError("SELECT 1", None, ValueError("wrong password\nfor ann"))
@@ -214,7 +214,7 @@ def test_the_tables_of_a_database_server_are_made_by_one_process_at_a_time(monke
     with pytest.raises(UserError) as caught:
         prepare("postgresql://ann:pw@db/runs")
     assert str(caught.value) == (
-        "tracking.uri: cannot open postgresql://ann:***@db/runs ((builtins.ValueError) wrong password); "
+        "tracking.uri: cannot open postgresql://ann:***@db/runs (wrong password); "
         "check the driver, the user, the password and that the database exists"
     )
 

@@ -1,8 +1,10 @@
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -83,14 +85,41 @@ def test_missing_cut_and_hostile_files_are_one_line(tmp_path: Path) -> None:
         load(path)
     saved(ConditionalMLP([6, 5, 3]), path)
     path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(UserError, match=r"last\.ckpt: cannot be read as a checkpoint \("):
+    with pytest.raises(UserError) as caught:
         load(path)
+    assert str(caught.value) == f"{path}: is damaged (File is not a zip file); train the run again"
     torch.save({"state_dict": {}, "run": os.system}, path)
     with pytest.raises(
         UserError,
         match=r"last\.ckpt: cannot be read as a checkpoint \(Weights only load failed.*\); train the run again$",
     ):
         load(path)
+
+
+def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    """Each part of the file has a checksum; a bit outside of them names no weight."""
+    path = tmp_path / "best.ckpt"
+    saved(ConditionalMLP([6, 5, 3], RanksConfig([2])), path)
+    whole, before = path.read_bytes(), load(path)
+    draw, noticed = random.Random(0), 0
+    for _ in range(150):
+        place = draw.randrange(8 * len(whole))
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        found = None
+        with suppress(UserError):
+            found = load(path)
+        noticed += found is None
+        for name, value in before["state_dict"].items() if found is not None else ():
+            assert torch.equal(found["state_dict"][name], value), place
+    weight = whole.index(before["state_dict"]["network.hidden.0.weight"].numpy().tobytes())
+    path.write_bytes(whole[:weight] + bytes([whole[weight] ^ 1]) + whole[weight + 1 :])
+    with pytest.raises(
+        UserError, match=r"best\.ckpt: is damaged \(the checksum of its part .*/data/\d+ does not match\)"
+    ):
+        load(path)
+    assert noticed > 20
 
 
 def test_a_checkpoint_takes_the_place_of_the_one_before_and_never_its_bytes(tmp_path: Path) -> None:

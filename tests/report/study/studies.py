@@ -137,7 +137,7 @@ def typical(folder: Path) -> optuna.Study:
     add(study, TrialState.COMPLETE, VALUES[4], at=360, seconds=0, reuses=4)
     add(study, TrialState.PRUNED, at=361, seconds=20, cause="beaten by 2 trials at epoch 3")
     add(study, TrialState.FAIL, at=360, seconds=30, worker=1, kind="trial", cause="validation_error is nan")
-    cause = "worker killed (signal 9)"
+    cause = "worker died: killed, or its process exited"
     add(study, TrialState.FAIL, at=400, seconds=10, worker=1, kind="machine", attempt=0, cause=cause)
     add(study, TrialState.FAIL, at=420, seconds=10, kind="machine", attempt=1, retry_of=15, cause=cause)
     add(study, TrialState.FAIL, at=440, seconds=9, kind="stopped", cause="stopped")

@@ -54,7 +54,7 @@ def test_the_whole_table(study: optuna.Study) -> None:
         "    7                2.00                       4.20  39     07ababab  estimator=whitened ranks.layers.0=39 training.l1…",
         "    9                3.00                       4.50  49     09ababab  estimator=whitened ranks.layers.0=49 training.l1…",
         "failed 1x: validation_error is nan",
-        "failed 1x: worker killed (signal 9)",
+        "failed 1x: worker died: killed, or its process exited",
     ]
     styled = [(str(span.style), table.plain[span.start : span.end]) for span in table.spans]
     assert ("bright_black", "━" * 15) in styled  # a quarter is missing
@@ -82,7 +82,7 @@ def test_in_little_room_the_front_gives_way(study: optuna.Study) -> None:
         "52 s a trial",
         "trial 18  30 s  estimator=svd ranks.layers.0=34 training.l1…",
         "failed 1x: validation_error is nan",
-        "failed 1x: worker killed (signal 9)",
+        "failed 1x: worker died: killed, or its process exited",
     ]
 
 
@@ -163,7 +163,7 @@ def test_a_terminal_is_filled_but_for_its_last_line(
         view.update(study.get_trials(), workers, NOW.timestamp())
         lines = [text.rstrip() for text in output(console).splitlines()]
     assert len(lines) == 11
-    assert lines[-1].endswith("failed 1x: worker killed (signal 9)")
+    assert lines[-1].endswith("failed 1x: worker died: killed, or its process exited")
     assert (", about " in lines[2]) == bool(left)
 
 

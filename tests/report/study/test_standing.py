@@ -37,7 +37,7 @@ def test_trials_are_sorted_by_what_became_of_them(study: optuna.Study) -> None:
     assert counts(now) == (
         "15 of 20 trials done, 1 running, 2 failed, 1 pruned, 1 reused, 1 retried, 1 stopped"
     )
-    assert now.causes == [("validation_error is nan", 1), ("worker killed (signal 9)", 1)]
+    assert now.causes == [("validation_error is nan", 1), ("worker died: killed, or its process exited", 1)]
 
 
 def test_time_left_is_from_the_mean_and_the_workers(tmp_path: Path) -> None:
