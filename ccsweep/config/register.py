@@ -22,7 +22,7 @@ def register() -> None:
     for path in sorted((root() / "sweeps").glob("*.yaml")):
         node = OmegaConf.load(path)
         store.store(group="sweeps", name=path.stem, node=node, package="_global_", provider=str(path))
-    OmegaConf.register_new_resolver("ccsweep.unique", _unique, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("ccsweep.unique", unique, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("ccsweep.sweep_dir", _sweep_dir, replace=True)
 
 
@@ -35,7 +35,7 @@ def _empty() -> DictConfig:
     return config
 
 
-def _unique() -> str:
+def unique() -> str:
     """A folder name that sorts by time and that no other run of the same second shares."""
     return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
 
