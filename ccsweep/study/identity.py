@@ -40,4 +40,6 @@ def settings_of(config: Config) -> dict[str, Any]:
     for key in with_role(*ASIDE):
         *groups, name = key.split(".")
         del reduce(getitem, groups, settings)[name]
+    for key in (key for key, value in config.data.own.items() if value is None):
+        settings["data"].pop(key, None)  # trials of before one could bring data have no such key
     return settings
