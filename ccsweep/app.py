@@ -65,12 +65,6 @@ def main() -> None:
     logging.raiseExceptions = False  # a log on a full disk is no reason for a page of tracebacks
     _find_places()
     sys.argv[1:] = map(_quoted, sys.argv[1:])
-    if {"-m", "--multirun"} & {*sys.argv} and any(
-        a.startswith(("--cfg", "-c", "--info", "-i")) for a in sys.argv
-    ):
-        _fail(
-            "-m: many configs cannot be shown at once; add sweep.preview=5 to see its first points", status=2
-        )
     # Hydra prints errors its own way and over several lines; so it hands them on instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     interrupt.install()  # a scheduler's stop ends a run as Ctrl-C does
@@ -104,6 +98,10 @@ def _check_flags(arguments: list[str]) -> None:
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
     flags = parser.parse_args([argument for argument in arguments if argument != "--version"])
+    if flags.multirun and (flags.cfg or flags.info):
+        raise UserError(
+            "-m: many configs cannot be shown at once; add sweep.preview=5 to see its first points"
+        )
     if flags.experimental_rerun is not None:  # a pickle, which may run anything
         raise UserError("--experimental-rerun: is not supported; give the command of that run again")
 
@@ -114,7 +112,8 @@ def _line(error: Exception, folder: TrialFolder | None = None) -> str | None:
         return str(error)
     if _TRACEBACK_WANTED:
         return None
-    if isinstance(error, HydraException | OmegaConfBaseException) or _is_of_hydra(error):
+    of_a_path = isinstance(error, OSError) and error.filename is not None
+    if isinstance(error, HydraException | OmegaConfBaseException) or (not of_a_path and _is_of_hydra(error)):
         return explained(error, sys.argv[1:])
     fault = machine_fault(error)
     if fault is not None and is_full_disk(fault):
@@ -125,7 +124,7 @@ def _line(error: Exception, folder: TrialFolder | None = None) -> str | None:
         return f"{place}: no space left on device; make room there, then {again}"
     if fault is not None and not isinstance(fault, OSError):
         return f"the machine failed ({describe(fault)}); see the traceback with HYDRA_FULL_ERROR=1"
-    if isinstance(error, OSError) and error.filename is not None:  # a folder that cannot be written
+    if isinstance(error, OSError) and of_a_path:  # a folder that cannot be written
         hint = "choose another place, or see the traceback with HYDRA_FULL_ERROR=1"
         return f"{error.filename}: {error.strerror}; {hint}"
     return None

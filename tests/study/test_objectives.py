@@ -10,7 +10,8 @@ from ccsweep.study.objectives import BadResult, check_keys, figure, flat, read_c
 
 KEYS = (
     "validation_error, density, false_off, theoretical_speedup, theoretical_speedup_inference, "
-    "measured_speedup_batch1, measured_speedup_batch256, best_epoch, epochs, seconds"
+    "measured_speedup_batch1, measured_speedup_batch256, engine_over_best_peer_batch1, "
+    "engine_over_best_peer_batch256, best_epoch, epochs, seconds"
 )
 
 

@@ -431,13 +431,13 @@ def test_a_full_disk_leaves_no_half_line(folder: StudyFolder) -> None:
 
 
 def test_a_line_that_says_what_cannot_be_is_cut_off_with_all_after_it(folder: StudyFolder) -> None:
-    """JSON as it should be, and yet damaged: a flipped bit in the number of an operation, or of a trial."""
+    """JSON as it should be, and yet damaged: a flipped bit in the number of an operation."""
     study = create(folder, None, AIMS)
     for number in range(3):
         study.tell(study.ask(), [float(number), 1.0])
     lines = folder.journal.read_bytes().splitlines(keepends=True)
     places = [place for place, line in enumerate(lines) if b'"op_code":6' in line]
-    lines[places[2]] = lines[places[2]].replace(b'"trial_id":2', b'"trial_id":9')
+    lines[places[2]] = lines[places[2]].replace(b'"op_code":6', b'"op_code":66')
     folder.journal.write_bytes(b"".join(lines))
     with pytest.raises(UserError) as caught:
         open_study(folder).get_trials()
