@@ -161,8 +161,9 @@ def load(place: str | Path) -> Run | Accelerated:
     Raises:
         UserError: there is none, or several.
     """
-    if Path(place).expanduser().is_file():
-        return load_accelerated(Path(place).expanduser())
+    path = Path(place).expanduser()
+    if path.is_file() or (path.suffix and not path.is_dir()):  # the name of a file, if one that is missing
+        return load_accelerated(path)
     register()
     found = find_run(resolve_uri(None), str(place))
     run = Run(found.folder, found.run_id)

@@ -11,6 +11,7 @@ from ccsweep import interrupt
 def handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started deaf to it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and under nohup to this
     interrupt.install()
     yield
     for number, handler in before.items():

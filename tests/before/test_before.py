@@ -88,6 +88,7 @@ def test_a_study_is_shown_exported_and_gone_on_with(before: User) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_grid_is_done_and_nothing_is_computed_again(before: User) -> None:
     again = before.run("-m", *SETTINGS, "ranks=control,16-12", "training.epochs=1", "sweep.name=grid")
     assert again.returncode == 0, again.stdout + again.stderr
@@ -97,6 +98,7 @@ def test_a_grid_is_done_and_nothing_is_computed_again(before: User) -> None:
     assert [round(row["test_error"], 2) for row in rows] == [61.11, 56.39]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*type hint")  # MLflow's, about its own base class
 def test_a_model_is_loaded_and_answers(before: User) -> None:
     import mlflow.pyfunc

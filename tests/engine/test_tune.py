@@ -83,6 +83,7 @@ def test_memory_is_reported(network, inputs):
     assert plan.bytes == 4 * (units + by_input + biases)
 
 
+@pytest.mark.slow
 def test_memory_of_wide_layers_stays_below_the_promise():
     from ccsweep.config.schema import RanksConfig
 

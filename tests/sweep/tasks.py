@@ -27,6 +27,8 @@ def computed() -> list[str]:
 
 def task(cfg: DictConfig) -> dict[str, Any]:
     """A run without work; it fails at a learning rate of 9."""
+    if cfg.task == "sweep_finish":  # what its trials are is not what they did
+        return {}
     line = f"{cfg.training.l1:g} {cfg.training.l2:g} {cfg.training.seed}"
     before = computed().count(line)
     with open("computed", "a") as file:

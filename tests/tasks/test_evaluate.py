@@ -50,5 +50,5 @@ def test_evaluate_refuses_what_a_trained_run_cannot_change(digits: tuple[User, A
     assert done.returncode == 2
     assert done.stderr.strip() == (
         "ccsweep: training.learning_rate: cannot change with run=...; only test, data.dir, data.verify, "
-        "ranks, estimator, training.device, training.precision, tracking can"
+        "data.file, ranks, estimator, training.device, training.precision, tracking can"
     )

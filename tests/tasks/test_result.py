@@ -49,6 +49,7 @@ def test_a_run_ends_with_a_table_and_a_report(digits: tuple[User, Any]) -> None:
     assert (Path(report["folder"]) / "figures.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_without_the_test_images_a_run_reports_what_validation_found(tmp_path: Path) -> None:
     user = User(tmp_path)
     done = user.run(*SHORT, "test=false")
@@ -115,7 +116,7 @@ def test_mlflow_predicts_with_it_on_the_command_line(place: Place, trained: dict
 def test_a_clock_that_fails_costs_a_run_nothing_else(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fails(*arguments: object) -> None:
+    def fails(*arguments: object, **options: object) -> None:
         raise UserError("layer 1: a weight is not finite")
 
     monkeypatch.setattr(result, "compare", fails)

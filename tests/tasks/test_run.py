@@ -81,6 +81,7 @@ def test_a_multirun_has_one_parent_and_survives_a_run_that_fails(user: User) -> 
     assert gated["ranks"] == "16-12"
 
 
+@pytest.mark.slow
 def test_a_folder_holds_one_run(digits: tuple[User, Any]) -> None:
     user, _ = digits
     folder = reports(user)[0]["folder"]
@@ -96,6 +97,7 @@ def test_two_processes_on_one_run(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_stand_in_is_never_taken_for_the_real_thing(user: User) -> None:
     # Nothing listens there, so no mirror can be reached, whatever network this machine has.
     user.environment |= {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
@@ -125,6 +127,7 @@ def test_a_multirun_with_a_wrong_config_runs_nothing(user: User) -> None:
     assert not (user.folder / "outputs" / "mlflow.db").exists()
 
 
+@pytest.mark.slow
 def test_passwords_reach_neither_the_run_nor_the_terminal(user: User) -> None:
     secret = "s3cr3t-word"
     uri = f"postgresql://me:{secret}@127.0.0.1:1/db"

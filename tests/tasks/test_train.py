@@ -27,6 +27,7 @@ LONG = ("training.epochs=40", "training.step=skipping", "tracking.system_metrics
 DIGITS = data.load("digits")
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers(digits: tuple[User, Any], user: User) -> None:
     user.run(*SHORT)
     assert figures(reports(user)[0]) == figures(reports(digits[0])[0])
@@ -104,6 +105,7 @@ def test_a_loss_that_is_not_a_number_fails_the_run_and_says_since_when(user: Use
     assert "not a finite number" in run.data.tags["ccsweep.error"]
 
 
+@pytest.mark.slow
 def test_a_run_cannot_end_before_it_stands(digits: tuple[User, Any]) -> None:
     user, _ = digits
     done = user.run(f"training.resume={reports(user)[0]['folder']}", "training.epochs=3")
