@@ -197,7 +197,7 @@ def _plays(lines: list[bytes]) -> bool:
             return map(json.loads, lines[log_number_from:])
 
         def append_logs(self, logs: list[dict[str, Any]]) -> None:
-            raise NotImplementedError
+            raise OSError("a journal that is tried is only read")
 
     try:
         for study in (storage := JournalStorage(Lines())).get_all_studies():
