@@ -17,7 +17,7 @@ from torch import Tensor
 from ccsweep.config.schema import Config
 from ccsweep.data.dataset import Dataset
 from ccsweep.data.module import ArrayDataModule
-from ccsweep.errors import UserError
+from ccsweep.errors import UserError, is_interrupt
 from ccsweep.estimator.statistics import GateStatistics
 from ccsweep.figures import VALIDATION_ERROR
 from ccsweep.network import ConditionalMLP
@@ -34,6 +34,8 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # imported by torchmetrics
 # Lightning 2.6 asks torch 2.13 an old way for something; nothing a user could change.
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+# On a cluster Lightning advises srun, which sweep.cluster=slurm sees to.
+warnings.filterwarnings("ignore", message="The `srun` command is available")
 
 
 class Trained(NamedTuple):
@@ -219,10 +221,12 @@ class Job:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Undo Lightning's answer to Ctrl-C: it leaves with exit status 1 and SIGINT ignored."""
+    """Undo what Lightning, or what it calls, makes of Ctrl-C: an exit with status 1 and SIGINT ignored."""
     interrupt = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except SystemExit:
+    except BaseException as error:
         signal.signal(signal.SIGINT, interrupt)
-        raise KeyboardInterrupt from None
+        if isinstance(error, SystemExit) or is_interrupt(error):
+            raise KeyboardInterrupt from None
+        raise
