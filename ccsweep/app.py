@@ -26,7 +26,7 @@ from ccsweep.config.explain import explained
 from ccsweep.config.places import root
 from ccsweep.config.quoting import check_path, quoted
 from ccsweep.config.register import register
-from ccsweep.errors import UserError, is_full_disk, machine_fault
+from ccsweep.errors import UserError, is_full_disk, is_interrupt, machine_fault
 from ccsweep.files import private_folder, user_cache
 from ccsweep.study.folder import TrialFolder
 from ccsweep.tasks import perform
@@ -50,6 +50,8 @@ def run_task(cfg: DictConfig) -> dict[str, Any]:
         check_path("hydra.run.dir", str(folder.path))
         return perform(cfg)
     except Exception as error:
+        if is_interrupt(error):
+            raise KeyboardInterrupt from error
         if hydra_config.mode == RunMode.MULTIRUN or (line := _line(error, folder)) is None:
             raise  # one job's mistake must not end the others: the sweeper counts it
         _fail(line, status=2)

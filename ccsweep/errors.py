@@ -39,6 +39,11 @@ def is_full_disk(error: BaseException) -> bool:
     return any(isinstance(cause, OSError) and cause.errno in _FULL for cause in _causes(error))
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an error is an interrupt, or what a library made of one: torch calls it a file half written."""
+    return any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error))
+
+
 def first_line(error: BaseException) -> str:
     """What an error of another package says first, its kind where it says nothing."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

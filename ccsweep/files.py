@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ccsweep.errors import UserError, first_line, is_full_disk
+from ccsweep.interrupt import finishing
 
 _LEFTOVER = re.compile(r"\..+\.\d+|.+\.partial")  # as whole() names what it is not done with, and did once
 
@@ -19,8 +20,9 @@ _LEFTOVER = re.compile(r"\..+\.\d+|.+\.partial")  # as whole() names what it is 
 def whole(path: Path) -> Iterator[Path]:
     """Give a place beside ``path`` to write a file to; once on the disk it takes the place of ``path``.
 
-    An error or a kill inside leaves the file that was there, or none. A link is followed and stays a link;
-    a device or a pipe, which nothing can take the place of, is itself what is written to.
+    An error or a kill inside leaves the file that was there, or none; an interrupt waits for the file, as
+    libraries make errors of their own of one in the middle. A link is followed and stays a link; a device or
+    a pipe, which nothing can take the place of, is itself what is written to.
     """
     target = path.resolve()
     if target.exists() and not target.is_file():
@@ -28,10 +30,11 @@ def whole(path: Path) -> Iterator[Path]:
         return
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(target)
+        with finishing():
+            yield partial
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(target)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

@@ -5,6 +5,7 @@ the run that is being stopped cannot even be marked as stopped.
 """
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -23,8 +24,14 @@ def install() -> None:
 
 @contextmanager
 def finishing() -> Iterator[None]:
-    """Let what is inside finish before an interrupt; a second interrupt does not wait."""
+    """Let what is inside finish before an interrupt; a second interrupt does not wait.
+
+    Only the main thread is ever interrupted: what another one is finishing, it finishes in any case.
+    """
     global _depth, _waiting
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     _depth += 1
     try:
         yield

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import fuzz
 from benchmarks.chaos import small_disk
 from ccsweep.config.places import root
 from tests.conftest import ROOT, User
@@ -61,6 +62,22 @@ def test_a_command_that_writes_nothing_leaves_no_folder(user: User) -> None:
     done = user.run("task=sweep_status", "sweep.name=digits_pareto")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (user.folder / "outputs").iterdir()] == ["sweeps"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("unexpected pos 30 vs 0")])
+def test_what_a_library_makes_of_ctrl_c_is_an_interrupt(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise error  # in the first one's context, as torch's writer does
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fuzz, "_nothing", lambda name: interrupted)
+    found = fuzz.answer(["training.epochs=1"])
+    assert (found.status, found.err) == (130, "ccsweep: stopped\n")
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(user: User) -> None:

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from ccsweep.errors import UserError, is_full_disk, machine_fault
+from ccsweep.errors import UserError, is_full_disk, is_interrupt, machine_fault
 
 
 class OutOfMemoryError(RuntimeError):
@@ -90,3 +90,11 @@ def test_a_full_disk() -> None:
     assert is_full_disk(OSError(errno.EDQUOT, "Disk quota exceeded"))
     assert not is_full_disk(OSError(errno.EIO, "Input/output error"))
     assert not is_full_disk(MemoryError())
+
+
+def test_an_interrupt_by_any_name() -> None:
+    assert is_interrupt(KeyboardInterrupt())
+    assert is_interrupt(met_while_handling(KeyboardInterrupt()))
+    assert is_interrupt(caused(met_while_handling(KeyboardInterrupt())))
+    assert not is_interrupt(SystemExit(1))
+    assert not is_interrupt(in_a_circle())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ccsweep import interrupt
 from ccsweep.errors import UserError
 from ccsweep.files import (
     has_room,
@@ -87,6 +88,18 @@ def test_an_error_in_the_middle_leaves_nothing_else(error: type[BaseException], 
         partial.write_text("half of ")
         raise error
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"file.txt": "the old text"}
+
+
+def test_an_interrupt_in_the_middle_waits_for_the_file(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGUSR1, interrupt._interrupt)
+    path = tmp_path / "file.txt"
+    try:
+        with pytest.raises(KeyboardInterrupt), whole(path) as partial:  # noqa: PT012
+            os.kill(os.getpid(), signal.SIGUSR1)
+            partial.write_text("all of it")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"file.txt": "all of it"}
 
 
 def test_an_error_before_anything_is_written_is_that_error(tmp_path: Path) -> None:

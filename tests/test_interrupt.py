@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -39,6 +40,27 @@ def test_a_second_signal_does_not_wait() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         done.append("commit")
     assert done == []
+
+
+def test_what_another_thread_is_finishing_does_not_hold_an_interrupt_back() -> None:
+    begun, over, met = threading.Event(), threading.Event(), []
+
+    def commit() -> None:
+        try:
+            with interrupt.finishing():
+                begun.set()
+                over.wait(10)
+        except BaseException as error:
+            met.append(error)
+
+    thread = threading.Thread(target=commit)
+    thread.start()
+    begun.wait(10)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    over.set()
+    thread.join(10)
+    assert met == []
 
 
 def test_nohup_is_respected() -> None:

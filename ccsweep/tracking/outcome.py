@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ccsweep.errors import Pruned, UserError
+from ccsweep.errors import Pruned, UserError, is_interrupt
 from ccsweep.tracking.mask import mask
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -16,11 +16,10 @@ def status_after(error: BaseException | None) -> Status:
     """
     if error is None:
         return "FINISHED"
-    if isinstance(error, KeyboardInterrupt | Pruned):
+    if isinstance(error, Pruned) or is_interrupt(error):  # of which Lightning makes a sys.exit(1)
         return "KILLED"
     if isinstance(error, SystemExit):
-        # Lightning turns Ctrl-C into sys.exit(1), and SIGTERM into a subclass of SystemExit.
-        if type(error) is not SystemExit or isinstance(error.__context__, KeyboardInterrupt):
+        if type(error) is not SystemExit:  # what Lightning makes of SIGTERM
             return "KILLED"
         if error.code is None or error.code == 0:
             return "FINISHED"

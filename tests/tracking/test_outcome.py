@@ -43,6 +43,12 @@ def test_lightnings_exit_after_ctrl_c():
     assert status_after(caught.value) == "KILLED"
 
 
+def test_what_torch_makes_of_ctrl_c_while_it_writes():
+    error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 30 vs 0")
+    error.__context__ = KeyboardInterrupt()
+    assert status_after(error) == "KILLED"
+
+
 def test_descriptions_are_one_line_without_passwords():
     assert describe(ValueError("cannot\n open http://a:b@c")) == ("ValueError: cannot open http://a:***@c")
     assert describe(UserError("data.dir: gone")) == "data.dir: gone"
