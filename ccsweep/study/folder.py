@@ -80,10 +80,7 @@ class TrialFolder:
 
     def read_report(self) -> dict[str, Any] | None:
         """What the run left as its report, if it got that far."""
-        with suppress(OSError, ValueError):
-            report = json.loads(self.report.read_text())
-            return report if isinstance(report, dict) else None
-        return None
+        return _read(self.report)
 
     def write_report(self, report: Mapping[str, Any]) -> Path:
         """Write ``report.json``; returns its path."""
@@ -115,6 +112,10 @@ class StudyFolder:
     page = _File("report.html")
     picture = _File("front.png")
 
+    def read_confirmed(self) -> dict[str, Any] | None:
+        """What task=confirm found, if it was given."""
+        return _read(self.confirmed)
+
     @property
     def name(self) -> str:
         """The study's, also in its storage."""
@@ -143,6 +144,14 @@ class StudyFolder:
     def trials(self) -> list[TrialFolder]:
         """The folders of all trials."""
         return [TrialFolder(path) for path in sorted((self.path / "trials").glob("*"))]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None where there is none."""
+    with suppress(OSError, ValueError):
+        content = json.loads(path.read_text())
+        return content if isinstance(content, dict) else None
+    return None
 
 
 def study_folder(config: Config) -> StudyFolder:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from math import isfinite
+from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -33,8 +34,12 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 }
 _CONDITION = re.compile(r"\s*(?P<key>[\w./]+)\s*(?P<sign><=|>=|<|>)\s*(?P<limit>[-+.\w]+)\s*")
 _TRIAL = re.compile(r"\s*trial:(?P<number>\d+)\s*")
-_EXPECTED = "expected knee, trial:17 or a condition such as 'error<=1.6'"
+_CONTROL = re.compile(r"control(?P<more>[-+][\d.]+)?")
+_CHOICES = "trial:17 or a condition such as 'error<=1.6' or 'error<=control+0.2'"
+_EXPECTED = f"expected knee, {_CHOICES}"
 _STRAIGHT = 1e-9  # a point this little off the plane through the extremes lies on it
+BEND = 0.05
+"""Of a front's extent: by so little the line through its ends is left by noise, too."""
 
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -72,20 +77,21 @@ def pareto(trials: Sequence[FrozenTrial], objectives: Objectives) -> list[Frozen
     return front
 
 
-def knee(front: Sequence[FrozenTrial], objectives: Objectives) -> FrozenTrial:
-    """The trial of the front where giving up a little of one objective stops gaining much of another.
+def knee(front: Sequence[FrozenTrial], objectives: Objectives) -> FrozenTrial | None:
+    """The trial of the front where giving up a little of one objective stops gaining much of another, if any.
 
     All objectives are scaled to 0 (best on the front) to 1 (worst); the knee lies farthest from the
     line, or hyperplane, through the extremes (the best trial by each objective), on the side of the
     ideal point (Das 1999, "On characterizing the knee of the Pareto curve"). Where extremes coincide
-    and span no plane, it is the plane of equal sums. A front that bends nowhere towards the ideal, as
-    one of two trials, has no knee: then it is the trial with the least sum of scaled values, the
-    first of equals.
+    and span no plane, it is the plane of equal sums. A front that bends towards the ideal by less than
+    :data:`BEND`, as one of two trials, has no knee; one of a single trial is it.
 
     Args:
         front: from :func:`pareto`; at least one trial.
         objectives: of the study.
     """
+    if len(front) == 1:
+        return front[0]
     losses = _losses(front, objectives)
     low, high = losses.min(axis=0), losses.max(axis=0)
     scaled = (losses - low) / np.where(high > low, high - low, 1.0)
@@ -95,8 +101,8 @@ def knee(front: Sequence[FrozenTrial], objectives: Objectives) -> FrozenTrial:
     if (singular > _STRAIGHT).all():
         normal = axes[-1] * (1 if axes[-1].sum() >= 0 else -1)
     distance = (extremes[0] - scaled) @ normal / np.linalg.norm(normal)
-    if distance.max() <= _STRAIGHT:
-        distance = -scaled.sum(axis=1)
+    if distance.max() < BEND:
+        return None
     nearest = np.flatnonzero(distance >= distance.max() - _STRAIGHT)
     return front[int(nearest[0])]
 
@@ -151,19 +157,28 @@ def by_end(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return sorted(trials, key=lambda trial: trial.datetime_complete or datetime.max)
 
 
-def pick(trials: Sequence[FrozenTrial], how: str, objectives: Objectives) -> FrozenTrial:
+def pick(
+    trials: Sequence[FrozenTrial],
+    how: str,
+    objectives: Objectives,
+    confirmed: Mapping[str, Any] | None = None,
+) -> FrozenTrial:
     """The trial that ``how`` asks for.
 
     Args:
         trials: of the study.
         how: ``knee`` (the best trial where there is one objective); ``trial:17``, feasible or not; or a
             condition on an objective or any number of the report, such as ``error<=1.6`` (``error`` is
-            ``validation_error``). Of the feasible trials that keep a condition it is the best by the first
-            OTHER objective that is maximised, else by the first other one, else by the one there is.
+            ``validation_error``) or ``error<=control+0.2``, beside the control's confirmed one. Of the
+            feasible trials that keep a condition it is the best by the first OTHER objective that is
+            maximised, else by the first other one, else by the one there is.
         objectives: of the study.
+        confirmed: what confirmed.json says, whose means over fresh seeds count for more than a trial's own
+            figures where a condition asks for them.
 
     Raises:
-        UserError: no such trial, one without a result, a condition that no trial keeps, or none of these.
+        UserError: no such trial, one without a result, no knee, a condition that no trial keeps, or none of
+            these.
     """
     if match := _TRIAL.fullmatch(how):
         return _numbered(trials, int(match["number"]))
@@ -176,8 +191,13 @@ def pick(trials: Sequence[FrozenTrial], how: str, objectives: Objectives) -> Fro
         raise UserError(f"pick={how}: {why}; see task=sweep_status, or give pick=trial:NUMBER")
     if match := _CONDITION.fullmatch(how):
         feasible = [trial for trial in counted(trials) if is_feasible(trial)]
-        return _conditioned(feasible, how, match, objectives)
-    return knee(front, objectives)
+        return _conditioned(feasible, how, match, objectives, _Confirmed(confirmed))
+    found = knee(front, objectives)
+    if found is None:
+        raise UserError(
+            f"pick={how}: no knee, as the front of {len(front)} trials does not bend; expected {_CHOICES}"
+        )
+    return found
 
 
 def value_of(trial: FrozenTrial, key: str, objectives: Objectives) -> float | None:
@@ -203,24 +223,67 @@ def _numbered(trials: Sequence[FrozenTrial], number: int) -> FrozenTrial:
     return first
 
 
+class _Confirmed:
+    """Means over fresh seeds, by the figure's key."""
+
+    def __init__(self, content: Mapping[str, Any] | None) -> None:
+        points = (content or {}).get("points", {})
+        self.control: Mapping[str, Any] = points.get("control", {})
+        self._trials = {point["trial"]: point for point in points.values()}
+
+    def of(self, trial: FrozenTrial, key: str) -> float | None:
+        """A trial's, if it was confirmed."""
+        return self.mean(self._trials.get(trial.number, {}), key)
+
+    @staticmethod
+    def mean(point: Mapping[str, Any], key: str) -> float | None:
+        """A point's."""
+        spread = point.get(key)
+        return float(spread["mean"]) if isinstance(spread, Mapping) and "mean" in spread else None
+
+
+def _limit(text: str, key: str, how: str, confirmed: _Confirmed) -> float:
+    """The number that a condition names, or how it stands beside the control's."""
+    try:
+        if not (beside := _CONTROL.fullmatch(text)):
+            return float(text)
+        more = float(beside["more"] or 0)
+    except ValueError:
+        raise UserError(f"pick={how}: {text} is no number; {_EXPECTED}") from None
+    if not confirmed.control:
+        raise UserError(f"pick={how}: the control is not confirmed yet; give task=confirm first")
+    of_control = confirmed.mean(confirmed.control, key)
+    if of_control is None:
+        known = [name for name in confirmed.control if confirmed.mean(confirmed.control, name) is not None]
+        hint = did_you_mean(key, known) or f"; expected one of {', '.join(known)}"
+        raise UserError(f"pick={how}: {key} is no confirmed figure of the control{hint}")
+    return of_control + more
+
+
 def _conditioned(
-    feasible: Sequence[FrozenTrial], how: str, match: re.Match[str], objectives: Objectives
+    feasible: Sequence[FrozenTrial],
+    how: str,
+    match: re.Match[str],
+    objectives: Objectives,
+    confirmed: _Confirmed,
 ) -> FrozenTrial:
     key, sign = SHORT.get(match["key"], match["key"]), match["sign"]
-    try:
-        limit = float(match["limit"])
-    except ValueError:
-        raise UserError(f"pick={how}: {match['limit']} is no number; {_EXPECTED}") from None
-    values = {trial.number: value_of(trial, key, objectives) for trial in feasible}
+    limit = _limit(match["limit"], key, how, confirmed)
+
+    def value(trial: FrozenTrial) -> float | None:
+        fresh = confirmed.of(trial, key)
+        return value_of(trial, key, objectives) if fresh is None else fresh
+
+    values = {trial.number: value(trial) for trial in feasible}
     having = [trial for trial in feasible if values[trial.number] is not None]
     if not having:
         raise UserError(f"pick={how}: {key} is no number of these trials{_known(feasible, key, objectives)}")
     keeping = [trial for trial in having if _COMPARISONS[sign](values[trial.number] or 0.0, limit)]
     if not keeping:
         nearest = min(having, key=lambda trial: abs((values[trial.number] or 0.0) - limit))
-        value = values[nearest.number]
         raise UserError(
-            f"pick={how}: no trial keeps it; the nearest is trial {nearest.number} with {value:.6g}"
+            f"pick={how}: no trial keeps it; the nearest is trial {nearest.number} with "
+            f"{values[nearest.number]:.6g}"
         )
     others = [name for name in objectives if name != key] or list(objectives)
     first = next((name for name in others if objectives[name] == "maximize"), others[0])

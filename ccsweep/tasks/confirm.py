@@ -74,7 +74,7 @@ def confirm(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[s
             f"sweep.name={place.name}: the study evaluates one trained network, so there is nothing to train "
             "with fresh seeds; expected a study of task=train"
         )
-    points = _points(study, config.pick)
+    points = _points(study, config.pick, place.read_confirmed())
     seeds = SEEDS if config.seeds == 1 else config.seeds
     grid = _Grid(place, study, points, seeds)
     grid.write_points()
@@ -93,14 +93,14 @@ def run_point(cfg: DictConfig) -> dict[str, Any]:
     return perform(cfg)
 
 
-def _points(study: "Study", pick: str) -> list[Point]:
+def _points(study: "Study", pick: str, before: dict[str, Any] | None) -> list[Point]:
     """What is picked, and the control last."""
     objectives = study_notes(study).definition.aims
     trials = trials_of(study)
     best = front.pareto(trials, objectives)
-    picked = best if pick == "front" else [front.pick(trials, pick, objectives)]
-    if not picked:
-        front.pick(trials, "knee", objectives)  # says why there is none
+    if pick == "front" and not best:
+        pick = "knee"  # which says why there is none
+    picked = best if pick == "front" else [front.pick(trials, pick, objectives, before)]
     controls = [t for t in front.counted(trials) if front.is_feasible(t) and notes(t).ranks == CONTROL]
     control = min(controls, key=lambda trial: trial.values[0], default=None)
     others = [trial for trial in picked if control is None or trial.number != control.number]

@@ -41,7 +41,7 @@ def export(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[st
     place, study = existing(config)
     definition = study_notes(study).definition
     objectives = definition.aims
-    trial = front.pick(trials_of(study), config.pick, objectives)
+    trial = front.pick(trials_of(study), config.pick, objectives, place.read_confirmed())
     path = _path(config.to, f"{study.study_name}-trial{trial.number}")
     known = notes(trial)
     trained = known.place(place)

@@ -15,6 +15,8 @@ from ccsweep.study import front
 from tests.report.study import studies
 from tests.report.study.studies import OBJECTIVES
 
+EXPECTED = "expected knee, trial:17 or a condition such as 'error<=1.6' or 'error<=control+0.2'"
+
 
 @pytest.fixture
 def trials(tmp_path: Path) -> list[FrozenTrial]:
@@ -52,7 +54,7 @@ def test_one_objective_has_the_first_of_its_best() -> None:
     objectives = {"validation_error": "minimize"}
     best = front.pareto(made((2.0,), (1.0,), (1.0,)), objectives)
     assert [t.number for t in best] == [1]
-    assert front.knee(best, objectives).number == 1
+    assert front.knee(best, objectives) is best[0]
     assert front.pareto([], objectives) == []
 
 
@@ -60,21 +62,33 @@ def test_one_objective_has_the_first_of_its_best() -> None:
     ("values", "knee"),
     [
         ([(1.0, 1.0)], 0),
-        ([(2.0, 5.0), (1.0, 1.0)], 1),  # two have no bend: the first by the first objective
+        ([(2.0, 5.0), (1.0, 1.0)], None),  # two do not bend
         ([(1.0, 1.0), (1.2, 4.0), (3.0, 5.0)], 1),
-        ([(1.0, 1.0), (2.0, 1.5), (3.0, 5.0)], 0),  # bends away
+        ([(1.0, 1.0), (2.0, 1.5), (3.0, 5.0)], None),  # bends away
+        ([(1.0, 1.0), (2.0, 3.2), (3.0, 5.0)], None),  # by what noise makes
+        ([(1.0, 1.0), (2.0, 3.4), (3.0, 5.0)], 1),
         ([(1.0, 1.0), (100.0, 4.0), (300.0, 5.0)], 1),  # scale does not matter
     ],
 )
-def test_the_knee(values: list[tuple[float, float]], knee: int) -> None:
-    best = front.pareto(made(*values), OBJECTIVES)
-    assert front.knee(best, OBJECTIVES).number == knee
+def test_the_knee(values: list[tuple[float, float]], knee: int | None) -> None:
+    trials = made(*values)
+    found = front.knee(front.pareto(trials, OBJECTIVES), OBJECTIVES)
+    assert (None if found is None else found.number) == knee
+    if knee is not None:
+        assert front.pick(trials, "knee", OBJECTIVES).number == knee
+        return
+    with pytest.raises(UserError) as caught:
+        front.pick(trials, "knee", OBJECTIVES)
+    assert str(caught.value) == (
+        f"pick=knee: no knee, as the front of {len(values)} trials does not bend; expected trial:17 or a "
+        "condition such as 'error<=1.6' or 'error<=control+0.2'"
+    )
 
 
 def test_the_knee_of_three_objectives() -> None:
     objectives = dict.fromkeys("abc", "minimize")
     best = front.pareto(made((0.0, 1.0, 1.0), (1.0, 0.0, 1.0), (1.0, 1.0, 0.0), (0.3, 0.3, 0.3)), objectives)
-    assert front.knee(best, objectives).number == 3
+    assert front.knee(best, objectives) is best[1]
 
 
 Point = tuple[Fraction, ...]
@@ -105,7 +119,9 @@ def test_the_knee_of_two_is_where_the_scaled_sum_is_least(values: list[tuple[int
     """Both extremes lie on x + y = 1, and the ideal point is 0, 0."""
     scaled, best = least(values)
     sums = [sum(point) for point in scaled]
-    assert front.knee(best, dict.fromkeys("ab", "minimize")) is best[sums.index(min(sums))]
+    bends = len(best) == 1 or (1 - min(sums)) / 2**0.5 >= front.BEND
+    knee = best[sums.index(min(sums))] if bends else None
+    assert front.knee(best, dict.fromkeys("ab", "minimize")) is knee
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 9)] * 3), min_size=3, max_size=12))
@@ -117,9 +133,9 @@ def test_the_knee_of_three_is_farthest_below_the_plane_of_the_extremes(
     normal = normal_of(*extremes)
     assume(sum(normal) != 0)  # which side the ideal is on, nobody can say
     below = [sum(n * (e - x) for n, e, x in zip(normal, extremes[0], point, strict=True)) for point in scaled]
-    if max(below) <= 0:
-        below = [-sum(point) for point in scaled]
-    assert front.knee(best, dict.fromkeys("abc", "minimize")) is best[below.index(max(below))]
+    bends = len(best) == 1 or float(max(below)) / float(sum(n * n for n in normal)) ** 0.5 >= front.BEND
+    knee = best[below.index(max(below))] if bends else None
+    assert front.knee(best, dict.fromkeys("abc", "minimize")) is knee
 
 
 def test_the_hypervolume_by_hand_never_falls(trials: list[FrozenTrial]) -> None:
@@ -232,10 +248,12 @@ def test_picks(how: str, number: int, trials: list[FrozenTrial]) -> None:
 @pytest.mark.parametrize(
     ("how", "complaint"),
     [
-        ("elbow", "pick=elbow: expected knee, trial:17 or a condition such as 'error<=1.6'"),
+        ("elbow", f"pick=elbow: {EXPECTED}"),
+        ("error<=low", f"pick=error<=low: low is no number; {EXPECTED}"),
+        ("error<=control+0.2.1", f"pick=error<=control+0.2.1: control+0.2.1 is no number; {EXPECTED}"),
         (
-            "error<=low",
-            "pick=error<=low: low is no number; expected knee, trial:17 or a condition such as 'error<=1.6'",
+            "error<=control+0.2",
+            "pick=error<=control+0.2: the control is not confirmed yet; give task=confirm first",
         ),
         ("error<=1", "pick=error<=1: no trial keeps it; the nearest is trial 4 with 1.4"),
         ("densty<=1", "pick=densty<=1: densty is no number of these trials; did you mean 'density'?"),
@@ -247,6 +265,51 @@ def test_picks(how: str, number: int, trials: list[FrozenTrial]) -> None:
 def test_picks_that_nothing_satisfies(how: str, complaint: str, trials: list[FrozenTrial]) -> None:
     with pytest.raises(UserError) as caught:
         front.pick(trials, how, OBJECTIVES)
+    assert str(caught.value) == complaint
+
+
+CONFIRMED = {
+    "points": {
+        "trial4": {"trial": 4, "validation_error": {"mean": 1.7}},  # 1.4 was luck
+        "trial1": {"trial": 1, "validation_error": {"mean": 1.65}, "test_error": {"mean": 1.6}},
+        "control": {"trial": None, "validation_error": {"mean": 1.45}, "test_error": {"mean": 1.5}},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("how", "number"),
+    [
+        ("error<=control+0.2", 1),
+        ("error<=control+0.56", 7),  # the fastest, confirmed or not
+        ("test_error<=control+0.2", 1),  # which only confirmed trials have
+        ("error<1.7", 1),
+    ],
+)
+def test_picks_beside_the_confirmed_control(how: str, number: int, trials: list[FrozenTrial]) -> None:
+    assert front.pick(trials, how, OBJECTIVES, CONFIRMED).number == number
+
+
+@pytest.mark.parametrize(
+    ("how", "complaint"),
+    [
+        ("error<=control", "pick=error<=control: no trial keeps it; the nearest is trial 1 with 1.65"),
+        (
+            "densty<=control-0.1",
+            "pick=densty<=control-0.1: densty is no confirmed figure of the control; expected one of "
+            "validation_error, test_error",
+        ),
+        (
+            "tes_error<=control",
+            "pick=tes_error<=control: tes_error is no confirmed figure of the control; did you mean 'test_error'?",
+        ),
+    ],
+)
+def test_picks_beside_the_control_that_nothing_satisfies(
+    how: str, complaint: str, trials: list[FrozenTrial]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        front.pick(trials, how, OBJECTIVES, CONFIRMED)
     assert str(caught.value) == complaint
 
 

@@ -171,12 +171,14 @@ def _running(now: Standing) -> list[Text]:
 def _front(now: Standing, best: Sequence[FrozenTrial], most: int) -> list[Text]:
     """The front, with its knee in bold; ``most`` rows, those around the knee."""
     knee = front.knee(best, now.objectives)
-    start = max(0, min([t.number for t in best].index(knee.number) - most // 2, len(best) - most))
+    middle = 0 if knee is None else [t.number for t in best].index(knee.number)
+    start = max(0, min(middle - most // 2, len(best) - most))
     shown = best[start : start + most]
     title = "best so far"
     if len(now.objectives) > 1:
         left_out = f", {len(shown)} shown" if len(shown) < len(best) else ""
-        title = f"front: {len(best)} trials{left_out}; the knee is trial {knee.number}"
+        bend = "no knee" if knee is None else f"the knee is trial {knee.number}"
+        title = f"front: {len(best)} trials{left_out}; {bend}"
     heads = [f"{key} {arrow(direction)}" for key, direction in now.objectives.items()]
     rows = [["trial", *heads, "ranks", "run", "settings"]]
     for trial in shown:

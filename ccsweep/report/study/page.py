@@ -97,7 +97,7 @@ def _html(study: Study, now: Standing, known: StudyNotes, folder: StudyFolder) -
         f"<h1>{name}</h1>",
         f"<p>{escape(counts(now))}. {escape(_sentence(pace(now, bool(now.running))))}</p>",
         _heading(now, known, folder),
-        _section("Front" if len(now.objectives) > 1 else "Trials", _FRONT, charts.fronts(now)),
+        _section("Front" if len(now.objectives) > 1 else "Trials", _front_text(now), charts.fronts(now)),
         "<div class=wide>" + _front_table(study, now) + "</div>",
         _section("Growth", _growth_text(now), [charts.growth(now)]),
         _section("Parameter importances", _IMPORTANCES, [charts.importances(study, now)]),
@@ -116,6 +116,7 @@ def _html(study: Study, now: Standing, known: StudyNotes, folder: StudyFolder) -
 
 
 _FRONT = "A point is a completed trial; point at it to see its settings and its run."
+_NO_KNEE = " The front does not bend: it has no knee."
 _IMPORTANCES = (
     "What share of the differences between trials each parameter explains (PED-ANOVA, between the best "
     "tenth and the rest)."
@@ -143,6 +144,11 @@ def _section(title: str, text: str, drawn: Iterable[Any]) -> str:
             )
         )
     return f"<h2>{escape(title)}</h2>\n<p class=dim>{escape(text)}</p>\n" + "\n".join(shown)
+
+
+def _front_text(now: Standing) -> str:
+    best = front.pareto(now.complete, now.objectives)
+    return _FRONT + (_NO_KNEE if best and front.knee(best, now.objectives) is None else "")
 
 
 def _heading(now: Standing, known: StudyNotes, folder: StudyFolder) -> str:

@@ -53,7 +53,8 @@ def _draw_pair(axes: Axes, now: Standing, shown: Points, x: int) -> None:
     (along, left_out_x), (up, left_out_y) = extent(shown, x), extent(shown, 0)
     outside = max(left_out_x, left_out_y)
     beyond = f"; farther out: {outside}" if outside else ""
-    describe(axes, f"{len(shown.best)} of {len(shown.all)} trials on the front{beyond}", "", "")
+    bend = "" if shown.knee or not shown.best else ", no knee"
+    describe(axes, f"{len(shown.best)} of {len(shown.all)} trials on the front{bend}{beyond}", "", "")
     axes.set_xlabel(_label(now, names[x]))
     axes.set_ylabel(_label(now, names[0]))
     axes.xaxis.set_major_locator(AutoLocator())

@@ -39,7 +39,7 @@ def test_the_front(study: optuna.Study, drawn: list[Figure], tmp_path: Path) -> 
 def test_on_a_long_front_the_ends_and_the_knee_are_named(drawn: list[Figure], tmp_path: Path) -> None:
     study = studies.create(tmp_path / "s")
     for i in range(13):
-        studies.add(study, TrialState.COMPLETE, (1.0 + i, 1.0 + i), params={"ranks.layers.0": 4 + i})
+        studies.add(study, TrialState.COMPLETE, (1.0 + i, (1.0 + i) ** 0.5), params={"ranks.layers.0": 4 + i})
     for error in (1000.0, 1001.0):  # far away
         studies.add(study, TrialState.COMPLETE, (error, 0.5), params={"ranks.layers.0": 60})
     now = standing(study.get_trials(), studies.OBJECTIVES, 20, 2, NOW)
@@ -49,6 +49,15 @@ def test_on_a_long_front_the_ends_and_the_knee_are_named(drawn: list[Figure], tm
     texts = {text.get_text() for text in axes.texts}
     assert {"4", "16"} <= texts
     assert len(texts) <= 3
+
+
+def test_a_front_that_does_not_bend_has_no_knee(drawn: list[Figure], tmp_path: Path) -> None:
+    study = studies.create(tmp_path / "s")
+    for i in range(3):
+        studies.add(study, TrialState.COMPLETE, (1.0 + i, 1.0 + i))
+    picture.draw_front(tmp_path / "f.png", "", standing(study.get_trials(), studies.OBJECTIVES, 20, 2, NOW))
+    assert drawn[0].axes[0].get_title(loc="left") == "3 of 3 trials on the front, no knee"
+    assert "knee" not in "".join(text.get_text() for text in drawn[0].legends[0].get_texts())
 
 
 def test_one_objective_by_trial(drawn: list[Figure], tmp_path: Path) -> None:
