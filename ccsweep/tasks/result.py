@@ -66,6 +66,7 @@ def conclude(
         report.summarise(job.config, dataset, validated, trained, tested)
         | _measured_if_possible(run, job, dataset, with_model=whole and trained is not None)
         | {
+            "threads": job.threads,
             "seconds": time.perf_counter() - began,
             "resumed": resumed,
             "run_id": run.id,

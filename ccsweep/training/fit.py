@@ -17,6 +17,7 @@ from torch import Tensor
 from ccsweep.config.schema import Config
 from ccsweep.data.dataset import Dataset
 from ccsweep.data.module import ArrayDataModule
+from ccsweep.engine.compiled import torch_threads
 from ccsweep.errors import UserError, is_interrupt
 from ccsweep.estimator.statistics import GateStatistics
 from ccsweep.figures import VALIDATION_ERROR
@@ -36,6 +37,10 @@ logging.getLogger("matplotlib").setLevel(logging.WARNING)  # imported by torchme
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 # On a cluster Lightning advises srun, which sweep.cluster=slurm sees to.
 warnings.filterwarnings("ignore", message="The `srun` command is available")
+
+
+WORK = 20_000_000
+"""Multiplications of a forward pass that a thread is worth; with fewer, threads wait for each other."""
 
 
 class Trained(NamedTuple):
@@ -89,6 +94,16 @@ def calibration_images(config: Config, dataset: Dataset) -> Tensor:
     return images[torch.arange(count) * len(images) // count]
 
 
+def threads_for(network: ConditionalMLP, batch_size: int) -> int:
+    """How many threads a network is trained with: those that torch has, but one for every :data:`WORK`.
+
+    On a busy machine a tiny network trains many times slower with two threads than with one, and the sums of
+    a dense step depend on their number: so it is the network's, and not only the machine's.
+    """
+    work = batch_size * sum(layer.weight.numel() for layer in network.linears())
+    return max(1, min(torch.get_num_threads(), work // WORK))
+
+
 class Job:
     """One training job: a network, its data and its folder."""
 
@@ -110,6 +125,7 @@ class Job:
             build_network(config), training, refreshes, config.estimator.gates_in_training, ways
         )
         self.calibration = calibration_images(config, dataset).to(device)
+        self.threads = threads_for(self.module.network, training.batch_size)
         self._accelerator = "gpu" if device == "cuda" else "cpu"
 
     def fit(self, run: MetricLog, resume: bool = False, callbacks: Sequence[Callback] = ()) -> Trained:
@@ -142,11 +158,13 @@ class Job:
         if last is not None and not last.exists():
             log.info("no epoch was finished yet: starting from the beginning")
             last = None
+        if self.threads < (there := torch.get_num_threads()):
+            log.info("training with %d of %d threads, which is enough for this network", self.threads, there)
         network = self.module.network.to(self.calibration.device)
-        network.refresh(self.calibration)
-        if self.config.ranks.layers is not None:  # other ranks follow the weights, which will change
-            tell(0, {"bound": self.module.speedup_bound()})
-        with _interruptible():
+        with self._computing():
+            network.refresh(self.calibration)
+            if self.config.ranks.layers is not None:  # other ranks follow the weights, which will change
+                tell(0, {"bound": self.module.speedup_bound()})
             trainer.fit(self.module, datamodule=self.data, ckpt_path=last)
         epoch = checkpoint.load_network(self.module.network, checkpoint.best(self.folder))
         return Trained(round(saver.best_error, 4), epoch + 1, trainer.current_epoch)
@@ -158,16 +176,21 @@ class Job:
             run: where the figures go; None where training logged them, epoch by epoch.
         """
         trainer = self._trainer([] if run is None else [TrackMetrics(run)])
-        with _interruptible():
+        with self._computing():
             trainer.validate(self.module, datamodule=self.data, verbose=False)
         return self._examined()
 
     def test(self, run: MetricLog) -> Examined:
         """Test the module's network as it is, once."""
         trainer = self._trainer([TrackMetrics(run)])
-        with _interruptible():
+        with self._computing():
             trainer.test(self.module, datamodule=self.data, verbose=False)
         return self._examined()
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with _interruptible(), torch_threads(self.threads):
+            yield
 
     def _examined(self) -> Examined:
         """What the last pass found."""

@@ -7,11 +7,12 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from ccsweep.config.schema import RanksConfig
+from ccsweep.config.schema import EstimatorConfig, RanksConfig
 from ccsweep.data.dataset import Dataset
 from ccsweep.errors import UserError
+from ccsweep.network import ConditionalMLP
 from ccsweep.training import checkpoint
-from ccsweep.training.fit import Job, build_network, calibration_images
+from ccsweep.training.fit import Job, build_network, calibration_images, threads_for
 from ccsweep.watch import watching
 from tests.training.conftest import Figures
 
@@ -32,6 +33,29 @@ def test_weights_are_drawn_from_the_seed(small_config) -> None:
     ) == pytest.approx(0.5, rel=0.15)
     assert first.hidden[0].bias.unique().tolist() == pytest.approx([0.1])
     assert (first.dropout_input, first.dropout_hidden) == (0.1, 0.2)
+
+
+def test_a_tiny_network_is_trained_with_one_thread_and_says_so(
+    small_config, small_data: Dataset, tmp_path, caplog
+) -> None:
+    caplog.set_level(logging.INFO)
+    seen = []
+
+    class Look(Callback):
+        def on_train_epoch_start(self, *_) -> None:
+            seen.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        job = Job(small_config(epochs=1), small_data, tmp_path)
+        job.fit(Figures(), callbacks=[Look()])
+        assert (seen, job.threads, torch.get_num_threads()) == ([1], 1, 3)
+        assert caplog.messages == ["training with 1 of 3 threads, which is enough for this network"]
+        large = ConditionalMLP([784, 1000, 10], RanksConfig(), EstimatorConfig(name="svd"))
+        assert [threads_for(large, size) for size in (25, 51, 76, 1000)] == [1, 2, 3, 3]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_calibration_images_are_spread_over_the_training_set(small_config, small_data: Dataset) -> None:
