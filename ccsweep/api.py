@@ -18,7 +18,9 @@ from ccsweep.config.schema import Config
 from ccsweep.engine.accelerate import Accelerated
 from ccsweep.engine.accelerate import load as load_accelerated
 from ccsweep.errors import UserError
+from ccsweep.figures import LAYERS
 from ccsweep.study import front
+from ccsweep.study.alone import trials_of
 from ccsweep.study.folder import StudyFolder, TrialFolder
 from ccsweep.study.notes import notes, study_notes
 from ccsweep.study.storage import open_study
@@ -26,6 +28,8 @@ from ccsweep.tasks import task
 from ccsweep.tracking import find_run, resolve_uri
 
 if TYPE_CHECKING:
+    import pandas
+    import xarray
     from optuna.trial import FrozenTrial
 
     from ccsweep.network import ConditionalMLP
@@ -67,8 +71,8 @@ class Run:
         assert isinstance(config, Config)
         return config
 
-    def network(self) -> "ConditionalMLP":
-        """Its trained network in eval mode, on the CPU: weights and factors of its best epoch.
+    def load(self) -> "ConditionalMLP":
+        """Its trained network, ready to run (eval mode, on the CPU): weights and factors of its best epoch.
 
         Raises:
             UserError: it trained none, or its checkpoint is damaged.
@@ -92,29 +96,74 @@ class Study:
     objectives: dict[str, str]
     """Directions by key of the report."""
     trials: "list[FrozenTrial]"
-    """Optuna's, all of them."""
+    """Optuna's, all of them, with the speeds that were measured alone."""
 
-    @property
+    def frame(self) -> "pandas.DataFrame":
+        """One row a trial: objectives, figures, parameters, ranks as numbers (``ranks.layers.0``, ...)."""
+        import pandas
+
+        from ccsweep.report.study.rows import rows
+
+        return pandas.DataFrame(rows(self.trials, self.objectives)).set_index("trial")
+
+    def confirmed(self) -> "pandas.DataFrame":
+        """One row a point of ``task=confirm``: mean, ``_sd``, ``_low`` and ``_high`` of each figure.
+
+        Raises:
+            UserError: it was not given yet.
+        """
+        import pandas
+
+        found = StudyFolder(self.folder).read_confirmed()
+        if found is None:
+            raise UserError(
+                f"{self.folder}: was not confirmed yet; give task=confirm sweep.name={self.folder}"
+            )
+        points = pandas.json_normalize(list(found["points"].values()), sep="_")
+        points.index = pandas.Index(found["points"], name="point")
+        return points.rename(columns=lambda name: name.removesuffix("_mean"))
+
+    def dataset(self) -> "xarray.Dataset":
+        """The frame by ``trial``, and what each layer came to by ``trial`` and ``layer``.
+
+        Raises:
+            UserError: xarray is not installed.
+        """
+        import numpy as np
+
+        try:
+            import xarray
+        except ImportError:
+            raise UserError("dataset(): needs xarray; pip install xarray, or take frame()") from None
+        found = xarray.Dataset.from_dataframe(self.frame())
+        by_trial = [self._layers(trial) for trial in sorted(self.trials, key=lambda trial: trial.number)]
+        depth = max(map(len, by_trial), default=0)
+        for figure in LAYERS:
+            values = np.full((len(by_trial), depth), np.nan)
+            for row, layers in zip(values, by_trial, strict=True):
+                row[: len(layers)] = [np.nan if (v := each.get(figure.key)) is None else v for each in layers]
+            found[f"layer_{figure.key}"] = ("trial", "layer"), values
+        return found.assign_attrs(study=self.folder.name, **self.objectives)
+
+    def _layers(self, trial: "FrozenTrial") -> list[dict[str, float | None]]:
+        place = notes(trial).place(StudyFolder(self.folder))
+        report = None if place is None else place.read_report()
+        return [] if report is None else report.get("layers", [])
+
     def front(self) -> list[Run]:
         """Runs that no other one beats, the best by the first objective first."""
         return [self._run(trial) for trial in front.pareto(self.trials, self.objectives)]
 
-    @property
-    def knee(self) -> Run:
-        """The run of the front where giving up a little of one objective stops gaining much of another.
+    def best(self, pick: str = "knee") -> Run:
+        """A run by ``knee``, ``trial:17``, ``error<=1.6`` or ``error<=control+0.2``.
+
+        Of those that keep a condition it is the fastest, as task=export has it.
 
         Raises:
-            UserError: no trial has ended well.
+            UserError: nothing satisfies it, or the front has no knee.
         """
-        return self.pick("knee")
-
-    def pick(self, which: str) -> Run:
-        """A run by ``knee``, ``trial:17`` or ``error<=1.6``, the fastest that keeps it.
-
-        Raises:
-            UserError: nothing satisfies it.
-        """
-        return self._run(front.pick(self.trials, which, self.objectives))
+        confirmed = StudyFolder(self.folder).read_confirmed()
+        return self._run(front.pick(self.trials, pick, self.objectives, confirmed))
 
     def _run(self, trial: "FrozenTrial") -> Run:
         known = notes(trial)
@@ -184,4 +233,4 @@ def study(name: str, storage: str | None = None) -> Study:
     place = StudyFolder(named(name))
     found = open_study(place, storage)
     aims = dict(study_notes(found).definition.aims)
-    return Study(place.path.absolute(), aims, found.get_trials())
+    return Study(place.path.absolute(), aims, trials_of(found))

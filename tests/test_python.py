@@ -1,5 +1,6 @@
 """ccsweep from Python: what it offers by name, and the examples of docs/python.md, run in their order."""
 
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import pytest
 
 import ccsweep
 from ccsweep.errors import UserError
+from ccsweep.study.folder import StudyFolder
 from tests.conftest import ROOT, User
+from tests.report.study import studies
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), flags=re.DOTALL)
 
@@ -51,6 +54,51 @@ def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_study_in_hand(tmp_path: Path) -> None:
+    made = studies.typical(tmp_path / "digits_pareto")
+    study = ccsweep.study(str(tmp_path / "digits_pareto"))
+    frame = study.frame()
+    assert list(frame.index) == list(range(19))
+    assert list(frame.index[frame["front"]]) == [1, 4, 7, 9]
+    assert frame["ranks.layers.0"].dtype == "int64"
+    assert frame.loc[7, ["validation_error", "measured_speedup_batch1", "estimator"]].tolist() == [
+        2.0,
+        4.2,
+        "whitened",
+    ]
+    assert [run.folder.name for run in study.front()] == ["4", "1", "7", "9"]
+    assert study.best().folder.name == "7"
+    with pytest.raises(UserError) as caught:
+        study.confirmed()
+    place = tmp_path / "digits_pareto"
+    assert str(caught.value) == f"{place}: was not confirmed yet; give task=confirm sweep.name={place}"
+    spread = {"mean": 1.7, "sd": 0.1, "low": 1.5, "high": 1.9}
+    points = {
+        "trial4": {"trial": 4, "validation_error": spread},
+        "control": {"trial": None, "validation_error": spread},
+    }
+    StudyFolder(place).confirmed.write_text(json.dumps({"study": made.study_name, "points": points}))
+    confirmed = study.confirmed()
+    assert list(confirmed.index) == ["trial4", "control"]
+    assert confirmed.loc["trial4", "validation_error"] == 1.7
+    assert confirmed.loc["control", "validation_error_high"] == 1.9
+    assert study.best("error<=control").folder.name == "1"  # 1.6 by its own account, where trial 4 has no 1.4
+
+
+def test_a_study_as_a_dataset(tmp_path: Path) -> None:
+    pytest.importorskip("xarray")
+    studies.typical(tmp_path / "digits_pareto")
+    place = StudyFolder(tmp_path / "digits_pareto")
+    place.trial("7").write_report({"layers": [{"density": 0.2, "rank": 39}, {"density": 0.4, "rank": None}]})
+    dataset = ccsweep.study(str(place.path)).dataset()
+    assert dict(dataset.sizes) == {"trial": 19, "layer": 2}
+    assert dataset["layer_density"].sel(trial=7).values.tolist() == [0.2, 0.4]
+    assert dataset["layer_rank"].sel(trial=7).isnull().values.tolist() == [False, True]
+    assert dataset["layer_density"].sel(trial=8).isnull().all()
+    assert dataset["validation_error"].sel(trial=7) == 2.0
+    assert dataset.attrs == {"study": "digits_pareto", **studies.OBJECTIVES}
+
+
 @pytest.mark.slow
 def test_the_examples_run(user: User) -> None:
     done = user.run(
@@ -63,7 +111,7 @@ def test_the_examples_run(user: User) -> None:
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
     ran = subprocess.run(
         [sys.executable, "-c", "\n".join(BLOCKS)],
         cwd=user.folder,

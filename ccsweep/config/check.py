@@ -173,6 +173,7 @@ def _check_task(config: Config) -> None:
         if config.tracking.sweep is not None:
             raise UserError(f"task={config.task}: is about a study, and no trial; leave -m out")
         _require(config.sweep.name is not None, "sweep.name", None, "the name of a study, or its folder")
+        _check_ranges(config, "")
         return
     if about.run:
         _require(config.run is not None, "run", None, f"a run id or folder, as in task={config.task} run=ID")

@@ -186,6 +186,7 @@ class Config:
     max_disagreement: Annotated[float, Ge(0), Lt(1), "a share, at least 0 and below 1", Role.COMMAND]
     pick: Annotated[str, Role.STUDY]
     to: Annotated[str | None, Role.STUDY]
+    format: Annotated[str | None, OneOf(("json", "csv")), Role.STUDY]
     seeds: Annotated[int, Role.STUDY]
     test: Annotated[bool, Role.COMMAND, Role.RUN]
     data: DataConfig

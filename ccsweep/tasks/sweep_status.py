@@ -4,6 +4,10 @@ Reads the storage and the workers' leases only, so it can be asked while the swe
 shell or another host, and afterwards.
 """
 
+import csv
+import json
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ccsweep.config.schema import Config
@@ -12,17 +16,23 @@ from ccsweep.study.alone import trials_of
 from ccsweep.study.folder import StudyFolder, TrialFolder, study_folder
 from ccsweep.study.notes import study_notes
 from ccsweep.study.storage import open_study
-from ccsweep.sweep.lease import at_work
+from ccsweep.sweep.lease import Contents, at_work
 from ccsweep.tracking.mask import mask
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.trial import FrozenTrial
+
+    from ccsweep.report.study.standing import Standing
 
 _HEIGHT = 60  # lines
 
 
 def sweep_status(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[str, Any]:
     """Print how the study ``sweep.name`` stands; returns the same figures.
+
+    For programs, with ``format``, it prints nothing but one JSON object of these figures and all ``trials``,
+    or the trials alone as CSV with a header: see :mod:`ccsweep.report.study.rows`.
 
     Args:
         config: its ``sweep.name`` is a name in ``outputs/sweeps`` or a path, its ``sweep.storage`` the URL of
@@ -33,15 +43,27 @@ def sweep_status(config: Config, folder: TrialFolder, overrides: list[str]) -> d
     Raises:
         UserError: no such study, or its storage does not answer.
     """
-    from ccsweep.report.canvas import terminal
-    from ccsweep.report.study.live import render
-    from ccsweep.report.study.standing import cause_of, standing
+    from ccsweep.report.study.standing import standing
 
     place, study = existing(config)
     trials, known = trials_of(study), study_notes(study)
     workers = at_work(place)
     now = standing(trials, known.definition.aims, known.n_trials, len(workers))
-    best = front.pareto(now.complete, now.objectives)
+    found = _figures(config, place, study, now, workers)
+    if config.format is None:
+        _show(place, study, now, workers)
+    else:
+        _print(config.format, found, trials, known.definition.aims)
+    return found
+
+
+def _show(place: StudyFolder, study: "Study", now: "Standing", workers: list[Contents]) -> None:
+    """For people."""
+    from ccsweep.report.canvas import terminal
+    from ccsweep.report.study.live import render
+    from ccsweep.report.study.standing import cause_of
+
+    known = study_notes(study)
     console = terminal(width=120)
 
     def say(text: str, style: str = "") -> None:
@@ -60,11 +82,29 @@ def sweep_status(config: Config, folder: TrialFolder, overrides: list[str]) -> d
     elif target is not None and now.done + (len(now.reused) if is_grid else 0) < target:
         say(f"not running; go on with: {mask(known.command)}")
     say(f"{'folder':8}{place.path.absolute()}" + (f" ({place.page.name})" if place.page.exists() else ""))
+
+
+def _print(kind: str, found: dict[str, Any], trials: "Sequence[FrozenTrial]", aims: front.Objectives) -> None:
+    """For programs."""
+    from ccsweep.report.study.rows import rows
+
+    listed = rows(trials, aims)
+    if kind == "json":
+        print(json.dumps({**found, "trials": listed}, indent=2))
+        return
+    table = csv.DictWriter(sys.stdout, list(listed[0]) if listed else ["trial"], lineterminator="\n")
+    table.writeheader()
+    table.writerows(listed)
+
+
+def _figures(
+    config: Config, place: StudyFolder, study: "Study", now: "Standing", workers: list[Contents]
+) -> dict[str, Any]:
     return {
         "task": config.task,
         "study": study.study_name,
         "folder": str(place.path.absolute()),
-        "target": target,
+        "target": now.target,
         "done": now.done,
         "complete": len(now.complete),
         "failed": len(now.failed),
@@ -74,7 +114,7 @@ def sweep_status(config: Config, folder: TrialFolder, overrides: list[str]) -> d
         "workers": len(workers),
         "seconds_per_trial": now.mean_seconds,
         "seconds_left": now.seconds_left if workers else None,
-        "front": [trial.number for trial in best],
+        "front": [trial.number for trial in front.pareto(now.complete, now.objectives)],
         "causes": dict(now.causes),
     }
 

@@ -50,6 +50,7 @@ def test_what_a_result_does_not_depend_on() -> None:
         "max_disagreement",
         "pick",
         "to",
+        "format",
         "seeds",
         "test",
         "data.dir",

@@ -1,5 +1,7 @@
 """The status of studies that lie in a folder, as a person in that folder asks for it."""
 
+import csv
+import json
 from pathlib import Path
 
 import optuna
@@ -20,8 +22,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
     return studies.typical(tmp_path / "outputs" / "sweeps" / "digits_pareto")
 
 
-def asked(name: str) -> dict[str, object]:
-    config = check(composed(["task=sweep_status", f"sweep.name={name}"]))
+def asked(name: str, *more: str) -> dict[str, object]:
+    config = check(composed(["task=sweep_status", f"sweep.name={name}", *more]))
     return sweep_status(config, TrialFolder(Path("outputs", "now")), [])
 
 
@@ -44,6 +46,56 @@ def test_a_study_at_work_and_by_its_path(study: optuna.Study, capsys: pytest.Cap
     assert "at work: w0" in capsys.readouterr().out
     lease.release(ended="done")
     assert at_work(StudyFolder(place)) == []
+
+
+def test_json_for_programs(study: optuna.Study, capsys: pytest.CaptureFixture[str]) -> None:
+    found = asked("digits_pareto", "format=json")
+    said = json.loads(capsys.readouterr().out)
+    trials = said.pop("trials")
+    assert said == found
+    assert [trial["trial"] for trial in trials] == list(range(19))
+    assert trials[7] == {
+        "trial": 7,
+        "state": "complete",
+        "front": True,
+        "validation_error": 2.0,
+        "measured_speedup_batch1": 4.2,
+        "false_off": 0.1,
+        "density": 0.3,
+        "seed": 0,
+        "seconds": 60,
+        "estimator": "whitened",
+        "ranks.layers.0": 39,
+        "training.l1": 1e-6,
+        "ranks": "39",
+        "run": "07" + "ab" * 15,
+        "folder": f"{study.user_attrs['folder']}/trials/7",
+        "cause": None,
+    }
+    assert [t["trial"] for t in trials if t["front"]] == [1, 4, 7, 9]
+    assert (trials[12]["state"], trials[13]["state"], trials[14]["cause"]) == (
+        "reused",
+        "pruned",
+        "validation_error is nan",
+    )
+
+
+def test_csv_for_programs(study: optuna.Study, capsys: pytest.CaptureFixture[str]) -> None:
+    asked("digits_pareto", "format=csv")
+    table = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert len(table) == 19
+    assert (table[7]["ranks.layers.0"], table[7]["validation_error"], table[7]["front"]) == (
+        "39",
+        "2.0",
+        "True",
+    )
+    assert table[18]["validation_error"] == ""  # it runs
+
+
+def test_another_format(study: optuna.Study) -> None:
+    with pytest.raises(UserError) as caught:
+        asked("digits_pareto", "format=xml")
+    assert str(caught.value) == "format=xml: expected one of json, csv"
 
 
 def test_a_study_that_does_not_exist(study: optuna.Study) -> None:
