@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, read as weights only."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def epochs_done(folder: Path) -> int:
 class SaveCheckpoints(Checkpoint):
     """Saves each epoch as ``last``, and before that as ``best`` if its validation error is the lowest.
 
+    An epoch that is both is written once: ``last`` is then another name of the same file.
+
     Lightning's ModelCheckpoint writes its ``last`` only in epochs that are also best, and forgets the
     best of a folder that was moved.
     """
@@ -46,6 +49,8 @@ class SaveCheckpoints(Checkpoint):
         if error < self.best_error:
             self.best_error = error
             trainer.save_checkpoint(best(self.folder))
+            if _also_named(best(self.folder), last(self.folder)):
+                return
         trainer.save_checkpoint(last(self.folder))
 
     def state_dict(self) -> dict[str, float]:
@@ -55,6 +60,16 @@ class SaveCheckpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """Go on from the best so far."""
         self.best_error = state_dict["best_error"]
+
+
+def _also_named(file: Path, name: Path) -> bool:
+    """Give ``file`` a second name, in place of what had it; False where the file system has no such thing."""
+    try:
+        with whole(name) as partial:
+            os.link(file, partial)
+    except OSError:
+        return False
+    return True
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -91,12 +106,8 @@ def load(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds, one for each way a file can be wrong
         raise UserError(
-            f"{path}: cannot be read as a checkpoint ({_first_line(error)}); train the run again"
+            f"{path}: cannot be read as a checkpoint ({first_line(error)}); train the run again"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return first_line(error)
 
 
 _FACTORS = (".u", ".v", ".shift")

@@ -12,6 +12,7 @@ import torch
 
 from ccsweep.config.schema import EstimatorConfig, RanksConfig
 from ccsweep.errors import UserError
+from ccsweep.files import whole
 from ccsweep.network import ConditionalMLP
 from ccsweep.training.checkpoint import (
     AtomicCheckpointIO,
@@ -161,28 +162,43 @@ def test_which_epochs_are_behind_it(tmp_path: Path) -> None:
 
 
 class Saved:
-    """A trainer that says what it is asked to save."""
+    """A trainer whose checkpoints are their epoch's number, and that says what it was asked to save."""
 
-    def __init__(self) -> None:
-        self.paths: list[str] = []
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.paths, self.epoch = folder, list[str](), 0
 
     def save_checkpoint(self, path: Path) -> None:
         self.paths.append(path.name)
+        path.parent.mkdir(exist_ok=True)
+        with whole(path) as partial:
+            partial.write_text(str(self.epoch))
 
-    def end(self, saver: SaveCheckpoints, error: float) -> list[str]:
+    def end(self, saver: SaveCheckpoints, error: float) -> tuple[list[str], str, str]:
         self.callback_metrics, self.paths = {"validation/error": torch.tensor(error)}, []
+        self.epoch += 1
         saver.on_validation_end(self, None)
-        return self.paths
+        return self.paths, best(self.folder).read_text(), last(self.folder).read_text()
 
 
-def test_the_best_is_saved_before_the_last_and_only_where_it_is_better(tmp_path: Path) -> None:
-    saver, trainer = SaveCheckpoints(tmp_path), Saved()
-    assert trainer.end(saver, 7.0) == ["best.ckpt", "last.ckpt"]
-    assert trainer.end(saver, 7.0) == ["last.ckpt"]
-    assert trainer.end(saver, 6.0) == ["best.ckpt", "last.ckpt"]
+def test_an_epoch_is_saved_as_the_last_and_as_the_best_where_it_is_better(tmp_path: Path) -> None:
+    saver, trainer = SaveCheckpoints(tmp_path), Saved(tmp_path)
+    assert trainer.end(saver, 7.0) == (["best.ckpt"], "1", "1")  # written once, with two names
+    assert trainer.end(saver, 7.0) == (["last.ckpt"], "1", "2")
+    assert trainer.end(saver, 6.0) == (["best.ckpt"], "3", "3")
+    assert best(tmp_path).samefile(last(tmp_path))
     resumed = SaveCheckpoints(tmp_path)
     resumed.load_state_dict(saver.state_dict())
-    assert trainer.end(resumed, 6.5) == ["last.ckpt"]
+    assert trainer.end(resumed, 6.5) == (["last.ckpt"], "3", "4")
+
+
+def test_where_a_file_has_only_one_name_the_best_epoch_is_written_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(file: Path, name: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")  # as FAT says
+
+    monkeypatch.setattr(os, "link", link)
+    assert Saved(tmp_path).end(SaveCheckpoints(tmp_path), 7.0) == (["best.ckpt", "last.ckpt"], "1", "1")
 
 
 WRITER = """
