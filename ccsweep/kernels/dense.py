@@ -155,7 +155,7 @@ def _estimate(layer, tiles, samples, quantised, offsets, scales, block):
                 rescale(sums, scales[s], layer.u_scales + 4 * (first + j), zeros.ctypes.data, row)
     for s in range(samples):
         row, byte = t.ctypes.data + 4 * wide * s, made.ctypes.data + wide * s
-        t_scales[s] = quantise(row, wide, abs(reach(row, wide)), OFFSET, byte)
+        t_scales[s] = quantise(row, wide, abs(reach(row, wide)), True, OFFSET, byte)
     return made, t_scales
 
 

@@ -1,11 +1,11 @@
 """The int8 kernels: the ways of :mod:`ccsweep.kernels.float32` on bytes; their sums are exact in int32.
 
 Weights are signed bytes with a scale for each unit. Inputs are unsigned bytes with a scale for each sample,
-its largest magnitude over 255: after a ReLU nothing is negative. Where something is:
+its largest magnitude over 255: after a ReLU nothing is negative. Where something is there are 127 levels on
+each side, whatever the way, so that all of them round to the same numbers and give the same sums:
 
 - input-sparse: negative inputs are listed first, by magnitude, and their products are subtracted.
-- gated and two-sided: 127 levels on each side of ``OFFSET``, whose share of a sum, OFFSET times the total of
-  the weights, is taken off.
+- others: levels around ``OFFSET``, whose share of a sum, OFFSET times the total of the weights, is taken off.
 
 Of the estimator's two products the first takes the same bytes, and its result goes on as bytes around OFFSET.
 Two-sided leaves out every chunk of 64 inputs that holds only zeros.
@@ -44,12 +44,13 @@ MOST = 2**16
 
 
 @jit
-def quantise(values, count, largest, offset, quantised):
+def quantise(values, count, largest, signed, offset, quantised):
     """Bytes of floats around an offset, 0 or ``OFFSET``; returns what one step is worth.
 
-    ``values`` and ``quantised`` are addresses, of whole vectors; ``largest``: the largest magnitude.
+    ``values`` and ``quantised`` are addresses, of whole vectors; ``largest``: the largest magnitude;
+    ``signed``: whether the levels are for both signs.
     """
-    levels = np.float32(127 if offset else 255)
+    levels = np.float32(127 if signed else 255)
     factor = levels / largest if largest > TINY else np.float32(0)
     for j in range(0, count, LANES):
         round_to_bytes(values + 4 * j, factor, np.int32(offset), quantised + j)
@@ -87,7 +88,7 @@ def quantise_list(index, value, count, quantised):
         value[count : count + LANES] = 0
     for p in range(count, count + GROUP):
         index[p] = 0
-    scale = quantise(value.ctypes.data, count, abs(largest), 0, quantised)
+    scale = quantise(value.ctypes.data, count, abs(largest), largest < 0, 0, quantised)
     return negatives, -(-count // GROUP) * GROUP, scale
 
 
@@ -160,7 +161,7 @@ def quantise_rows(layer, samples, x, quantised, offsets, scales):
         finite &= np.isfinite(largest)
         offsets[s] = OFFSET if largest < 0 else 0
         byte = quantised.ctypes.data + s * quantised.strides[0]
-        scales[s] = quantise(row, inputs, abs(largest), offsets[s], byte)
+        scales[s] = quantise(row, inputs, abs(largest), largest < 0, offsets[s], byte)
     return finite
 
 
@@ -244,7 +245,8 @@ def _list_units(layer, numbers, samples, quantised, listed, offsets, scales, on,
     for s in range(samples):
         byte, chunk = quantised.ctypes.data + s * quantised.shape[1], chunks[s].ctypes.data
         largest = _estimate(layer, byte, chunk, counts_chunks[s], offsets[s], scales[s], sums, t)
-        steps[s] = quantise(t.ctypes.data, t.size, largest, OFFSET, estimates.ctypes.data + s * t.size)
+        byte = estimates.ctypes.data + s * t.size
+        steps[s] = quantise(t.ctypes.data, t.size, largest, True, OFFSET, byte)
     _gate(layer, numbers, samples, estimates, steps, on, counts_on)
 
 

@@ -243,7 +243,7 @@ def scorer(samples: int, vectors: int, width: int = WIDTH):
 
 @intrinsic
 def reach(typing, values, count):
-    """The largest magnitude of floats at an address; negative if any of them is, NaN if any is.
+    """The largest magnitude of floats at an address; negative if any of them is (not -0), NaN if any is.
 
     A multiple of 16 of them. Bits of positive floats are in order as whole numbers, infinity and NaN last.
     """
@@ -257,7 +257,9 @@ def reach(typing, values, count):
             before = builder.load(largest)
             more = builder.icmp_signed(">", positive, before)
             builder.store(builder.select(more, positive, before), largest)
-            builder.store(builder.or_(bits, builder.load(signs)), signs)
+            zeros = ir.Constant(INTS, [0] * LANES)
+            signed = builder.select(builder.icmp_signed("!=", positive, zeros), bits, zeros)
+            builder.store(builder.or_(signed, builder.load(signs)), signs)
         found = call(builder, "llvm.vector.reduce.smax.v16i32", I32, builder.load(largest))
         sign = call(builder, "llvm.vector.reduce.or.v16i32", I32, builder.load(signs))
         return builder.bitcast(builder.or_(found, builder.and_(sign, I32(-(2**31)))), F32)
