@@ -7,7 +7,7 @@ key means, and not here: only what a network is built from in Python, ranks and 
 too, and a test holds them to those of ``conf/``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Annotated, Any
 
@@ -157,6 +157,8 @@ class SweepConfig:
     space: dict[str, str]
     conditions: dict[str, str]
     points: list[str]
+    __annotations__["from"] = str | None  # a word that Python keeps for itself
+    locals()["from"] = field(default=None, init=False, repr=False, compare=False)
     objectives: Annotated[dict[str, str], OneOf(("minimize", "maximize"))]
     constraints: list[str]
     sampler: Annotated[str | None, OneOf(("tpe", "nsgaii", "gp", "random", "grid"))]

@@ -1,6 +1,7 @@
 """What a study searches: dimensions, the conditions under which they are searched, and points."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from ccsweep.config.keys import did_you_mean
 from ccsweep.errors import UserError
 from ccsweep.study.dimension import Dimension, parse, read_condition, read_dimension
+from ccsweep.study.folder import StudyFolder
 
 if TYPE_CHECKING:  # half a second
     from optuna.trial import Trial
@@ -52,6 +54,9 @@ class Space:
 
     def __len__(self) -> int:
         return len(self.dimensions)
+
+    def __contains__(self, key: str) -> bool:
+        return any(d.key == key for d in self.dimensions)
 
     def __getitem__(self, key: str) -> Dimension:
         return next(d for d in self.dimensions if d.key == key)
@@ -99,6 +104,36 @@ class Space:
                 seen.add(line)
                 yield params
 
+    def ends(self, middle: Params) -> list[Params]:
+        """``middle`` with one value after the other changed to what its dimension allows at most."""
+        points: list[Params] = []
+        for dimension in self.dimensions:
+            if dimension.key in middle:
+                for value in dimension.samples():
+                    point = {**middle, dimension.key: value}
+                    if self.active(point) == point and point not in points:
+                        points.append(point)
+        return points
+
+    def points_of(self, other: StudyFolder, parser: OverridesParser) -> list[Params]:
+        """The front of another study, without what is not searched here, nor points outside this space.
+
+        Raises:
+            UserError: there is no such study.
+        """
+        from ccsweep.study import front
+        from ccsweep.study.alone import trials_of
+        from ccsweep.study.notes import notes, study_notes
+        from ccsweep.study.storage import open_study
+
+        study = open_study(other)
+        points = []
+        for trial in front.pareto(trials_of(study), study_notes(study).definition.aims):
+            words = [w for w in notes(trial).overrides or [] if w.partition("=")[0] in self]
+            with suppress(UserError):
+                points.append(self.active(self.read_point(" ".join(words), parser)))
+        return [point for point in points if point]
+
     def read_point(self, line: str, parser: OverridesParser) -> Params:
         """A point from a line of overrides; keys may be missing, which the sampler then fills in.
 
@@ -111,7 +146,7 @@ class Space:
             key = override.get_key_element()
             if key in self.fixed:  # by the command, which says the last word
                 continue
-            if override.is_sweep_override() or key not in {d.key for d in self.dimensions}:
+            if override.is_sweep_override() or key not in self:
                 hint = did_you_mean(key, [d.key for d in self.dimensions])
                 known = ", ".join(d.key for d in self.dimensions)
                 raise UserError(f"sweep.points: {word} is no value of a searched key ({known}){hint}")

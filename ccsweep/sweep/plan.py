@@ -1,5 +1,6 @@
 """What a ``-m`` command asks for, read and checked before anything is written or run."""
 
+import logging
 import shlex
 import shutil
 import sys
@@ -20,6 +21,7 @@ from ccsweep.config.check import check_sweep, plain
 from ccsweep.config.explain import composing, explain
 from ccsweep.config.keys import has_role, known_keys
 from ccsweep.config.marks import Role
+from ccsweep.config.places import named
 from ccsweep.config.quoting import check_path, quoted
 from ccsweep.config.schema import TASKS, Config, SweepConfig
 from ccsweep.dotted import is_under
@@ -36,6 +38,8 @@ from ccsweep.tracking.mask import mask
 
 SEED = "training.seed"
 MOST_POINTS = 100_000  # of a grid
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -192,7 +196,7 @@ class _Reader:
             texts[SEED] = f"range(0,{config.seeds})"
         space = Space(texts, sweep.conditions, fixed, self.parser)
         self._check_size(space, sampler)
-        points = self._points(space, sampler)
+        points = self._points(space, sampler, folder)
         of_trials = [o for o in plain if not (o.is_hydra_override() or has_role(o.key_or_group, Role.STUDY))]
         plan = Plan(
             folder=folder,
@@ -287,10 +291,12 @@ class _Reader:
         if self.sweep.n_trials is None:
             raise UserError(f"sweep.n_trials=null: expected a number of trials with sweep.sampler={sampler}")
 
-    def _points(self, space: Space, sampler: str) -> list[Params]:
+    def _points(self, space: Space, sampler: str, folder: StudyFolder) -> list[Params]:
         first = [space.read_point(line, self.parser) for line in self.sweep.points]
         if sampler != "grid":
-            return first
+            return first + self._warm_start(space, folder, first)
+        if (name := getattr(self.sweep, "from")) is not None:
+            raise UserError(f"sweep.from={name}: a grid has its points; expected sweep.objectives with it")
         if (count := space.count()) is not None and count > MOST_POINTS:
             raise UserError(
                 f"sweep.space: has {count:,} points, and a grid runs them all; expected at most "
@@ -298,6 +304,21 @@ class _Reader:
             )
         listed = list(space.points())
         return [*first, *(point for point in listed if point not in first)]
+
+    def _warm_start(self, space: Space, folder: StudyFolder, first: list[Params]) -> list[Params]:
+        """What ``sweep.from`` brings: the points of that study's front that lie in this space, too."""
+        name = getattr(self.sweep, "from")
+        if name is None:
+            return []
+        other = StudyFolder(named(name))
+        if other.path.resolve() == folder.path:
+            raise UserError(f"sweep.from={name}: is this study itself; expected another one")
+        try:
+            found = [point for point in space.points_of(other, self.parser) if point not in first]
+        except UserError as error:
+            raise UserError(f"sweep.from={name}: {str(error).partition(': ')[2]}") from None
+        log.info("sweep.from=%s: %d points of its front are tried first", name, len(found))
+        return found
 
     def _check_configs(self, plan: Plan) -> None:
         """Compose every point that is known, and for a sampler what the ends of its space give."""
@@ -310,7 +331,7 @@ class _Reader:
 
         logging.set_verbosity(logging.WARNING)
         middle = plan.space.suggest(create_study(sampler=RandomSampler(seed=plan.sweep.seed)).ask())
-        for point in [middle, *_ends(plan.space, middle)]:
+        for point in [middle, *plan.space.ends(middle)]:
             own = plan.space.overrides(point)
             self._check(plan, own, f"sweep.space allows {' '.join(own)}: ")
 
@@ -321,15 +342,3 @@ class _Reader:
                 self.composer.checked(plan.overrides(own))
             except UserError as error:
                 raise UserError(f"{before}{error}") from None
-
-
-def _ends(space: Space, middle: Params) -> list[Params]:
-    """``middle`` with one value after the other changed to what its dimension allows at most."""
-    points: list[Params] = []
-    for dimension in space.dimensions:
-        if dimension.key in middle:
-            for value in dimension.samples():
-                point = {**middle, dimension.key: value}
-                if space.active(point) == point and point not in points:
-                    points.append(point)
-    return points

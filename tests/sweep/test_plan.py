@@ -9,6 +9,7 @@ import pytest
 from ccsweep.errors import UserError
 from ccsweep.study.notes import Definition
 from ccsweep.sweep.plan import Plan
+from tests.report.study import studies
 from tests.sweep.conftest import AIM, Command
 
 Plans = Callable[..., Plan]
@@ -103,6 +104,21 @@ def test_the_last_of_a_key_counts(plan: Plans) -> None:
     assert fixed.plain == ["training.l1=7"]
 
 
+def test_a_search_that_begins_with_the_front_of_another(plan: Plans, folder: Path) -> None:
+    other = studies.typical(folder / "outputs" / "sweeps" / "other")  # front: trials 4, 1, 7, 9
+    params = [other.get_trials()[number].params for number in (4, 1, 7, 9)]
+    warm = [*SEARCH, "sweep.from=other"]
+    assert plan(*warm).points == [{"training.l1": p["training.l1"]} for p in params]
+    narrow = ["training.l1=interval(1e-6,5e-6)", *SEARCH[:1], *SEARCH[2:], "estimator=svd,whitened"]
+    inside = [p for p in params if 1e-6 <= p["training.l1"] <= 5e-6]
+    assert 0 < len(inside) < 4
+    found = plan(*narrow, "sweep.from=outputs/sweeps/other", "sweep.points=['estimator=svd']").points
+    assert found == [
+        {"estimator": "svd"},
+        *({"training.l1": p["training.l1"], "estimator": p["estimator"]} for p in inside),
+    ]
+
+
 def test_points_of_a_grid_that_come_first(plan: Plans) -> None:
     found = plan("training.l1=0,1,2", "sweep.points=['training.l1=2']", "sweep.n_trials=2")
     assert found.points == [{"training.l1": 2}, {"training.l1": 0}, {"training.l1": 1}]
@@ -156,6 +172,15 @@ def test_the_command_for_people(plan: Plans, folder: Path, monkeypatch: pytest.M
             "seeds=2: repeats training, and task=evaluate trains nothing",
         ),
         (["training.l1=0,1", "seeds=-1"], "seeds=-1: expected 1 or more"),
+        (
+            [*SEARCH, "sweep.from=here/out"],
+            "sweep.from=here/out: here/out holds no study; here holds none at all",
+        ),
+        ([*SEARCH, "sweep.from=./out"], "sweep.from=./out: is this study itself; expected another one"),
+        (
+            ["training.l1=0,1", "sweep.from=a"],
+            "sweep.from=a: a grid has its points; expected sweep.objectives with it",
+        ),
         ([*SEARCH, "seeds=2"], "seeds=2: repeats the points of a grid; sweep.sampler=tpe has none"),
         (
             ["+sweep.space={training.seed:'5,6'}", "seeds=2"],
