@@ -49,7 +49,7 @@ class User:
             **options,
         )
 
-    def run(self, *arguments: str, timeout: float = 180) -> "subprocess.CompletedProcess[str]":
+    def run(self, *arguments: str, timeout: float = 600) -> "subprocess.CompletedProcess[str]":
         """Run ``python -m ccsweep ...`` to its end."""
         with self.start(*arguments) as process:
             out, err = process.communicate(timeout=timeout)

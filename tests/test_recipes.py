@@ -19,7 +19,7 @@ def edited(path: Path, before: str, after: str) -> None:
 def copy(tmp_path: Path) -> Path:
     """The project with one more architecture, data set, estimator, sampler, objective and column."""
     for folder in ("ccsweep", "conf", "sweeps", "hydra_plugins"):
-        ignored = shutil.ignore_patterns("__pycache__")
+        ignored = shutil.ignore_patterns("*.pyc")  # compiled kernels are taken along
         shutil.copytree(ROOT / folder, tmp_path / "copy" / folder, ignore=ignored)
     copy = tmp_path / "copy"
     package = copy / "ccsweep"

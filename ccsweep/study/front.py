@@ -48,7 +48,7 @@ def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         trial
         for trial in trials
         if trial.state == TrialState.COMPLETE
-        and notes(trial).reuses is None
+        and trial.user_attrs.get("reuses") is None  # and not its notes: there may be thousands of trials
         and all(map(isfinite, trial.values))
     ]
 
@@ -68,12 +68,12 @@ def pareto(trials: Sequence[FrozenTrial], objectives: Objectives) -> list[Frozen
     if not feasible:
         return []
     losses = _losses(feasible, objectives)
-    _, first = np.unique(losses, axis=0, return_index=True)  # sorts by the first objective, too
+    _, left = np.unique(losses, axis=0, return_index=True)  # sorted: who beats another stands before it
     front = []
-    for i in first:
-        no_worse = (losses <= losses[i]).all(axis=1)
-        if not (no_worse & (losses < losses[i]).any(axis=1)).any():
-            front.append(feasible[i])
+    while len(left):
+        best = left[0]
+        front.append(feasible[best])
+        left = left[(losses[left] < losses[best]).any(axis=1)]
     return front
 
 

@@ -56,6 +56,9 @@ def sort(trials: Iterable[FrozenTrial]) -> Sorted:
     return places
 
 
+_PLACES = {state: state.name.lower() for state in TrialState}  # asking a state for its name takes its time
+
+
 def _place(trial: FrozenTrial, last: Mapping[int, int]) -> str:
     """The list of :class:`Sorted` that a trial belongs to."""
     known = trial.user_attrs  # and not its notes: workers sort thousands of trials before each of theirs
@@ -64,7 +67,7 @@ def _place(trial: FrozenTrial, last: Mapping[int, int]) -> str:
     if trial.state == TrialState.RUNNING:
         return "running" if known.get("held") is None else "held"
     if trial.state != TrialState.FAIL:
-        return trial.state.name.lower()
+        return _PLACES[trial.state]
     if known.get("kind") == Kind.STOPPED:
         return "stopped"
     return "failed" if last[first_attempt(trial)] == trial.number else "retried"

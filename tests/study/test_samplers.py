@@ -1,6 +1,7 @@
 """Samplers by name, and who draws the same points."""
 
 import itertools
+from collections.abc import Iterable
 
 import optuna
 import pytest
@@ -28,7 +29,7 @@ def drawn(sampler: BaseSampler) -> list[float]:
 )
 def test_names(name: str, kind: type) -> None:
     sampler = samplers.make(name, 0, 0, 0)
-    assert type(sampler) is kind
+    assert isinstance(sampler, kind)
     assert drawn(sampler) == drawn(samplers.make(name, 0, 0, 0))
     assert drawn(sampler) != drawn(samplers.make(name, 1, 0, 0))
 
@@ -41,10 +42,10 @@ def test_the_seed_is_made_of_all_three_numbers() -> None:
     assert points[4] == drawn(RandomSampler(seed=own))
 
 
-def next_points(sampler: BaseSampler) -> list[list[float]]:
+def next_points(sampler: BaseSampler, numbers: Iterable[int] = range(40)) -> list[list[float]]:
     """What is drawn in a study of two objectives, with two parameters that only some trials have."""
     study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
-    for i in range(40):
+    for i in numbers:
         x, y, z = i / 40, (i * 7 % 40) / 40, (i * 11 % 40) / 40
         params = {"x": x, "y": y, "z": z} if i % 2 else {"x": x}
         running = i % 5 == 4
@@ -68,3 +69,19 @@ def test_tpe_draws_together_what_is_searched_together() -> None:
     assert found != next_points(TPESampler(seed=seed))
     assert found != next_points(TPESampler(seed=seed, multivariate=True))
     assert found != next_points(TPESampler(seed=seed, multivariate=True, group=True, constant_liar=False))
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_tpe_learns_from_the_newest_trials_and_the_front_of_those_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def plain() -> TPESampler:
+        return TPESampler(seed=0xE6AB435C, multivariate=True, group=True, constant_liar=True)
+
+    monkeypatch.setattr(samplers, "NEWEST", 24)
+    monkeypatch.setattr(samplers, "STEP", 5)
+    front = [3, 6, 7, 10, 12, 13]  # of 0 to 14: of 40, 16 may be old, and they grow old by fives
+    found = next_points(samplers.make("tpe", 1, 11, 1))
+    assert found == next_points(plain(), [*front, *range(15, 40)])
+    assert found != next_points(plain())
+    assert found != next_points(plain(), range(15, 40))

@@ -86,7 +86,7 @@ def test_a_stopped_run_is_marked_killed_and_says_how_to_go_on(user: User, stop: 
     folder = wait_for_epochs(user, 1, process)
     process.send_signal(stop)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert f"stopped; go on with: python -m ccsweep training.resume={folder}" in err
     assert "Traceback" not in err
     assert user.runs()[0].info.status == "KILLED", err
