@@ -68,8 +68,8 @@ class Plan:
     """Of the whole network, per batch; median."""
     dense_microseconds: float
     """Of the same with every layer dense, timed in turns with it."""
-    disagreement: float
-    """Share of calibration predictions that differ from the network's own."""
+    disagreement: float | None
+    """Share of calibration predictions that differ from the network's own; None where none were counted."""
     bytes: int
     """Memory of the compiled network."""
     dense_bytes: int
@@ -107,13 +107,15 @@ class Plan:
             )
         console = Console(width=100, highlight=False)
         with console.capture() as capture:
+            counted = self.disagreement is not None
+            differ = f"predictions that differ: {self.disagreement:.2%}; " if counted else ""
             threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
             console.print(f"batch {self.batch_size}, {threads}, engine {self.engine}")
             console.print(table)
             console.print(
                 f"network: {self.microseconds:.1f} us, dense {self.dense_microseconds:.1f} us: "
-                f"{self.speedup:.2f}x; predictions that differ: {self.disagreement:.2%}; "
-                f"{self.bytes / 1e6:.1f} MB, {self.bytes / self.dense_bytes:.2f} times the dense weights",
+                f"{self.speedup:.2f}x; {differ}{self.bytes / 1e6:.1f} MB, "
+                f"{self.bytes / self.dense_bytes:.2f} times the dense weights",
                 soft_wrap=True,
             )
             for note in self.notes:

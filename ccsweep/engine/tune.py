@@ -13,7 +13,7 @@ from ccsweep.engine.compiled import Compiled, Skipping, accepted, run_dense, war
 from ccsweep.engine.layers import Array, chain, layers_of
 from ccsweep.engine.layout import Layout
 from ccsweep.engine.plan import LayerPlan, Plan, dense_bytes
-from ccsweep.engine.ways import GATES, INT8, MASKED, MIXED, UNGATED, in_int8
+from ccsweep.engine.ways import GATES, INT8, MASKED, UNGATED, Times, fastest, finer, in_int8, without
 from ccsweep.errors import UserError
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, WAYS
 from ccsweep.kernels import skipping
@@ -32,8 +32,6 @@ MASKING = {MASKED + INT8}
 REPEATED = 64  # samples in one timing of a layer that skips work, at least
 
 Ways = tuple[str, ...]
-Times = dict[str, float]
-"""Microseconds of a layer by way."""
 
 
 def compile(
@@ -111,7 +109,6 @@ class Tuner:
         inputs: (samples, in_features), finite.
         batch_size: samples of a call.
         threads: that a call may use.
-        gated: whether the answers to keep are those with all gates in use, or with none.
         seconds: for each race; None means ``SECONDS``.
         int8: whether layers may run in it.
     """
@@ -125,7 +122,6 @@ class Tuner:
         inputs: Tensor,
         batch_size: int,
         threads: int,
-        gated: bool = True,
         seconds: float | None = None,
         int8: bool = True,
     ) -> None:
@@ -136,14 +132,13 @@ class Tuner:
         self.layers = layout.layers
         self.inputs = inputs
         self.passed = chain(self.layers, inputs.numpy())
-        answers = self.passed if gated else chain(self.layers, inputs.numpy(), gated=False)
-        self.answers = answers[-1].argmax(1)
+        self.answers = self.passed[-1].argmax(1)
 
     def plan(
         self, engine: str | Sequence[str], max_disagreement: float
     ) -> tuple[Ways, Callable[[Compiled], Plan]]:
         """The ways to use, and what makes the plan once the network that uses them is there."""
-        alone = [self._time_layer(k) for k in range(len(self.layers))]
+        alone = [self.time_layer(k) for k in range(len(self.layers))]
         dense = (DENSE,) * len(self.layers)
         notes: list[str] = []
         if engine == "auto":
@@ -161,6 +156,41 @@ class Tuner:
         else:
             best = self._forced(engine, alone)
             times = self._race_plans({best, dense}, self._seconds)
+        named = engine if isinstance(engine, str) else "ways"
+        return best, self._made(named, best, alone, times, notes, self._disagreement(best))
+
+    def among(self, choices: Sequence[Sequence[Sequence[str]]]) -> tuple[Ways, Callable[[Compiled], Plan]]:
+        """The same of plans each of whose ways is among those that one of the choices has for its layer.
+
+        No answers are counted: what the choices have in common is the caller's business.
+        """
+        dense = (DENSE,) * len(self.layers)
+        possible = [{DENSE}.union(*(choice[k] for choice in choices)) for k in range(len(dense))]
+        alone = [self.time_layer(k, tuple(ways)) for k, ways in enumerate(possible)]
+        kept: set[Ways] = set()
+        for choice in choices:
+            allowed = [{way: times[way] for way in ways} for times, ways in zip(alone, choice, strict=True)]
+            unbroken = [without(times, {DENSE}) for times in allowed]
+            rests = [tuple(fastest(times, (way,)) for times in allowed) for way in ("", *possible[-1])]
+            rests.append(tuple(map(fastest, unbroken)))
+            kept |= {(first, *rest[1:]) for first in allowed[0] for rest in rests}
+        times = self._race_plans(kept | {dense}, 2 * self._seconds)
+        best = min(kept, key=lambda ways: times[ways])
+        if dense in kept and times[best] * MARGIN > times[dense]:
+            best = dense
+        return best, self._made("auto", best, alone, times, [], None)
+
+    def _made(
+        self,
+        engine: str,
+        best: Ways,
+        alone: Sequence[Times],
+        times: dict[Ways, float],
+        notes: list[str],
+        disagreement: float | None,
+    ) -> Callable[[Compiled], Plan]:
+        """What makes the plan of the best ways, with as many threads as pay."""
+        dense = (DENSE,) * len(best)
         if self.threads > 1:
             few = _medians({n: self._runs(self._compiled(best, n)) for n in (1, self.threads)}, self._seconds)
             if few[1] <= few[self.threads]:
@@ -171,17 +201,17 @@ class Tuner:
             return Plan(
                 batch_size=self.batch_size,
                 threads=self.threads,
-                engine=engine if isinstance(engine, str) else "ways",
+                engine=engine,
                 layers=tuple(self._layer_plan(k, best[k], alone[k]) for k in range(len(best))),
                 microseconds=times[best],
                 dense_microseconds=times[dense],
-                disagreement=self._disagreement(best),
+                disagreement=disagreement,
                 bytes=network.layout.bytes,
                 dense_bytes=dense_bytes([(layer.inputs, layer.units) for layer in self.layers]),
                 notes=tuple(notes),
             )
 
-        return best, made
+        return made
 
     def _compiled(self, ways: Ways, threads: int) -> Compiled:
         return Compiled(self.layout, ways, threads)
@@ -197,17 +227,17 @@ class Tuner:
                 {way: took for way, took in times.items() if known or not in_int8(way)} for times in alone
             ]
             # One compiled call for all layers may beat a faster layer in between.
-            unbroken = [_without(times, {DENSE}) for times in allowed]
-            exact = [_fastest(times, UNGATED) for times in unbroken]
+            unbroken = [without(times, {DENSE}) for times in allowed]
+            exact = [fastest(times, UNGATED) for times in unbroken]
             found |= {
-                tuple(map(_fastest, allowed)),
-                tuple(map(_fastest, unbroken)),
-                tuple(_fastest(times, UNGATED) for times in allowed),
-                tuple(_fastest(times, GATES) for times in unbroken),
+                tuple(map(fastest, allowed)),
+                tuple(map(fastest, unbroken)),
+                tuple(fastest(times, UNGATED) for times in allowed),
+                tuple(fastest(times, GATES) for times in unbroken),
             }
             # What comes out of one layer is what the next one gets: times alone do not tell all of it.
-            others = _without(unbroken[0], MASKING)
-            firsts = {_fastest(unbroken[0]), _fastest(others, GATES), *MASKING & unbroken[0].keys()}
+            others = without(unbroken[0], MASKING)
+            firsts = {fastest(unbroken[0]), fastest(others, GATES), *MASKING & unbroken[0].keys()}
             rests: list[list[str]] = [exact]
             rests += [[way] * len(alone) for way in (INPUT_SPARSE, *PLAIN_INT8) if way in unbroken[-1]]
             found |= {(first, *rest[1:]) for first in firsts for rest in rests}
@@ -220,13 +250,13 @@ class Tuner:
         """
         found: dict[Ways, float] = {}
         for kept in ((), GATES):
-            ways = tuple(_fastest(_without(times, {DENSE}), kept) for times in alone)
+            ways = tuple(fastest(without(times, {DENSE}), kept) for times in alone)
             share = self._disagreement(ways)
             while share > allowed and any(map(in_int8, ways)):
                 tried = {
                     (*ways[:k], other, *ways[k + 1 :])
                     for k, way in enumerate(ways)
-                    for other in _finer(way, alone[k])
+                    for other in finer(way, alone[k])
                 }
                 shares = {each: self._disagreement(each) for each in tried}
                 # Of those that will do, the quickest.
@@ -244,7 +274,7 @@ class Tuner:
             return (INPUT_SPARSE,) * len(alone)
         if engine == "gated":
             return tuple(
-                _fastest(times, (GATED, TWO_SIDED)) if GATED in times else _fastest(times, WAYS)
+                fastest(times, (GATED, TWO_SIDED)) if GATED in times else fastest(times, WAYS)
                 for times in alone
             )
         ways = tuple(engine)
@@ -255,10 +285,10 @@ class Tuner:
                 raise UserError(f"engine has {way} for layer {k}: expected one of {', '.join(times)}")
         return ways
 
-    def _time_layer(self, k: int) -> Times:
-        """Microseconds of a layer alone, per batch, for each way it can be run."""
+    def time_layer(self, k: int, ways: Ways = ()) -> Times:
+        """Microseconds of a layer alone, per batch, for each of these ways, or for all it can be run in."""
         layer = self.layers[k]
-        possible: Sequence[str] = UNGATED if layer.gate is None else UNGATED + GATES
+        possible = ways or (UNGATED if layer.gate is None else UNGATED + GATES)
         if not self._int8 or layer.inputs > MOST:
             possible = tuple(way for way in possible if not in_int8(way))
         times = _medians({way: self._alone(k, way) for way in possible}, self._seconds)
@@ -309,25 +339,3 @@ class Tuner:
 
 def _medians(candidates: dict[Name, Callable[[], object]], seconds: float) -> dict[Name, float]:
     return {name: statistics.median(took) for name, took in race(candidates, seconds).items()}
-
-
-def _fastest(times: Times, ways: Sequence[str] = ()) -> str:
-    """Of these ways, or of all where the layer has none of them."""
-    return min(set(times).intersection(ways) or times, key=lambda way: times[way])
-
-
-def _without(times: Times, ways: set[str]) -> Times:
-    return {way: took for way, took in times.items() if way not in ways}
-
-
-def _finer(way: str, times: Times) -> list[str]:
-    """What takes the place of a way in int8 that is too coarse: the gate in float32, or all of it.
-
-    Each the fastest that leaves the gate in use, or out, as this one does.
-    """
-    if not in_int8(way):
-        return []
-    same = GATES if way in GATES else UNGATED
-    mixed = [each for each in times if each.endswith(MIXED) and way in GATES and not way.endswith(MIXED)]
-    choices = [[each for each in times if each in same and not in_int8(each)], mixed]
-    return [_fastest(times, choice) for choice in choices if choice]

@@ -1,5 +1,7 @@
 """The ways to run a layer by name: what is left out, and in which numbers."""
 
+from collections.abc import Sequence
+
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
 
 MASKED = "masked"
@@ -12,6 +14,9 @@ UNGATED = (DENSE, INPUT_SPARSE, DENSE + INT8, INPUT_SPARSE + INT8)
 """Ways that compute every unit."""
 GATES = (GATED, TWO_SIDED, GATED + INT8, TWO_SIDED + INT8, MASKED + INT8, GATED + MIXED, TWO_SIDED + MIXED)
 """Ways that an estimator is needed for."""
+
+Times = dict[str, float]
+"""Microseconds of a layer by way."""
 
 
 def kind(way: str) -> str:
@@ -27,3 +32,26 @@ def in_int8(way: str) -> bool:
 def counted(way: str) -> str:
     """The way as operation counts know it: masked leaves out nothing."""
     return DENSE if kind(way) == MASKED else kind(way)
+
+
+def fastest(times: Times, ways: Sequence[str] = ()) -> str:
+    """Of these ways, or of all where the layer has none of them."""
+    return min(set(times).intersection(ways) or times, key=lambda way: times[way])
+
+
+def without(times: Times, ways: set[str]) -> Times:
+    """All ways but these."""
+    return {way: took for way, took in times.items() if way not in ways}
+
+
+def finer(way: str, times: Times) -> list[str]:
+    """What takes the place of a way in int8 that is too coarse: the gate in float32, or all of it.
+
+    Each the fastest that leaves the gate in use, or out, as this one does.
+    """
+    if not in_int8(way):
+        return []
+    same = GATES if way in GATES else UNGATED
+    mixed = [each for each in times if each.endswith(MIXED) and way in GATES and not way.endswith(MIXED)]
+    choices = [[each for each in times if each in same and not in_int8(each)], mixed]
+    return [fastest(times, choice) for choice in choices if choice]

@@ -310,7 +310,7 @@ def test_a_layer_that_int8_is_too_coarse_for_stays_in_float32(inputs, monkeypatc
 def test_layers_whose_sums_might_not_fit_are_not_in_int8(monkeypatch, network, inputs):
     monkeypatch.setattr(tune, "MOST", 24)
     tuner = tune.Tuner(tune.Layout(tune.layers_of(network)), inputs, 1, 1)
-    possible = [set(tuner._time_layer(k)) for k in range(3)]
+    possible = [set(tuner.time_layer(k)) for k in range(3)]
     assert possible == [
         set(WAYS),
         {*WAYS, SPARSE_8, DENSE_8, *GATES},
@@ -336,7 +336,7 @@ def test_a_layer_alone_is_timed_on_64_samples_or_more(network, inputs, batch, to
     monkeypatch.setattr(tune, "run_dense", lambda layers, x: ran.append((len(layers), len(x))))
     Clock(monkeypatch, [FIRST, SECOND, LAST], {})
     tuner = tune.Tuner(tune.Layout(tune.layers_of(network)), inputs, batch, threads=2, int8=False)
-    found = tuner._time_layer(0)
+    found = tuner.time_layer(0)
     assert found == {way: took if way == DENSE else took / times for way, took in FIRST.items()}
     assert made == [(0, [way], threads, together) for way in (INPUT_SPARSE, GATED, TWO_SIDED)]
     assert ran == [(1, batch)] + [batch * times] * 3
@@ -365,15 +365,6 @@ def test_the_densities_of_a_plan(network, inputs, clock):
         (pytest.approx(a), pytest.approx(b), rank) for a, b, rank in found
     ]
     assert [(p.inputs, p.units) for p in plan.layers] == [(40, 24), (24, 16), (16, 5)]
-
-
-def test_the_answers_to_keep_may_be_those_without_gates(network, inputs):
-    network = copy.deepcopy(network)
-    network.hidden[0].shift.fill_(-torch.inf)
-    layout = tune.Layout(tune.layers_of(network))
-    gated, plain = (tune.Tuner(layout, inputs, 1, 1, gated=gated) for gated in (True, False))
-    assert (plain._disagreement(ALL_DENSE), gated._disagreement((GATED, GATED, DENSE))) == (0, 0)
-    assert plain._disagreement((GATED, GATED, DENSE)) == gated._disagreement(ALL_DENSE) > 0
 
 
 def test_so_many_calibration_inputs_are_enough():

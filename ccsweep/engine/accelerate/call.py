@@ -9,10 +9,19 @@ from torch import Tensor, nn
 
 from ccsweep.data.progress import Bar
 from ccsweep.engine.accelerate.accelerated import Accelerated
-from ccsweep.engine.accelerate.chain import Chain
+from ccsweep.engine.accelerate.chain import Chain, agree
 from ccsweep.engine.accelerate.chains import widths
 from ccsweep.engine.accelerate.copying import brief, detached
-from ccsweep.engine.accelerate.gates import Held, candidates, path, put, take_out, vouched
+from ccsweep.engine.accelerate.gates import (
+    Held,
+    candidates,
+    faster_in_int8,
+    in_groups,
+    path,
+    put,
+    take_out,
+    vouched,
+)
 from ccsweep.engine.accelerate.inputs import BATCH, Samples, samples
 from ccsweep.engine.accelerate.keep import Keep, criterion
 from ccsweep.engine.accelerate.report import CONFIDENCE, Report, samples_needed
@@ -23,6 +32,8 @@ FITTING, CHOOSING = 0.25, 0.25
 """Shares of the calibration inputs; on all others the promise is verified."""
 MOST_ROWS = 2**13
 """Inputs of a chain that gates are fitted to."""
+SIZES = (1, 256)
+"""Of batches, where none are named: where layers are timed to see whether int8 gains anything."""
 LOOKED_AT = 32
 """Samples that graphs and chains are compared on."""
 
@@ -39,11 +50,12 @@ def accelerate(
 ) -> Accelerated:
     """The model, faster: its Linear -> ReLU chains skip work, all else stays as it was.
 
-    Leaving out zero inputs changes nothing. An estimator is added to a layer where it promises more, of
-    the rank and thresholds that promise most among those that keep the answers, together with all others.
-    Of all answers to inputs like these no more than ``max_disagreement`` change, with 95 % confidence: that
-    is verified on calibration inputs by which nothing was chosen. Where there are too few of them to vouch
-    for it nothing but zeros is left out. The original is neither changed nor shared with.
+    Leaving out zero inputs changes nothing. A layer computes in int8 where that is faster by the clock, and
+    an estimator is added where it promises more, of the rank and thresholds that promise most among those
+    that keep the answers, together with all others. Of all answers to inputs like these no more than
+    ``max_disagreement`` change, with 95 % confidence: that is verified on calibration inputs by which nothing
+    was chosen. Where there are too few of them to vouch for it nothing but zeros is left out, in float32. The
+    original is neither changed nor shared with.
 
     Args:
         model: any; used in eval mode.
@@ -51,7 +63,7 @@ def accelerate(
             tuple of several, a dict of them by name, a loader or data set. Real inputs, in no order, none
             that the model was trained on, for it is surer of those. For one change in a thousand there must
             be 6,000.
-        max_disagreement: share of answers that may change; 0 rules estimators out.
+        max_disagreement: share of answers that may change; 0 rules estimators and int8 out.
         batch_sizes: to choose plans for now, rather than when a batch of that size class first comes.
         threads: to use; None means as many as torch uses now.
         keep: what must hold of an answer. ``"argmax"``: the largest output stays the largest; with its axis,
@@ -89,7 +101,9 @@ def accelerate(
             )
         inputs = _inputs_of(own, chains, given, mixed[:fitting])
         progress.update()
-        report = _gated(chains, inputs, chosen_by, verified_on, given, max_disagreement, keep)
+        sizes = tuple(batch_sizes) or SIZES
+        report = _changed(chains, inputs, chosen_by, verified_on, given, max_disagreement, keep, sizes)
+        agree(chains)
         progress.update()
         for one, rows in zip(chains, inputs, strict=True):
             one.compile(rows, threads)
@@ -100,7 +114,7 @@ def accelerate(
     return Accelerated(own, chains, report._replace(chains=lines, left=tuple(units.left)))
 
 
-def _gated(
+def _changed(
     chains: Sequence[Chain],
     inputs: Sequence[Tensor],
     chosen_by: Held,
@@ -108,8 +122,9 @@ def _gated(
     given: Samples,
     promised: float,
     keep: Keep,
+    sizes: Sequence[int],
 ) -> Report:
-    """Give the chains the gates that can be vouched for."""
+    """Give the chains gates, and have them in int8, as far as that can be vouched for."""
     report = Report((), (), "", promised, 0.0, 0.0, CONFIDENCE, verified_on.count)
     if promised <= 0:
         return report._replace(keep="the outputs, but for rounding")
@@ -121,27 +136,25 @@ def _gated(
         return report._replace(
             notes=(
                 f"{verified_on.count:,} held-out samples cannot vouch for {promised:.2%}: nothing is "
-                f"gated; give {total:,} "
-                "calibration inputs or more",
+                f"gated or in int8; give {total:,} calibration inputs or more",
             )
         )
-    tried = candidates(chains, inputs)
     allowed = int(promised * chosen_by.count / 2)
-    steps = [step for step in path(tried, chosen_by, rule, allowed) if step is not None]
+    groups = in_groups(faster_in_int8(chains, inputs, sizes), chosen_by, rule, allowed)
+    groups += [(step,) for step in path(candidates(chains, inputs), chosen_by, rule, allowed)]
     take_out(chains)
-    found = vouched(steps, verified_on, rule, promised)
-    put(steps[: found.steps])
+    found = vouched(groups, verified_on, rule, promised)
+    put(groups[: found.groups])
     notes = []
-    if steps and not found.steps:
+    if groups and not found.groups:
         notes.append(
-            f"gates were found, but {verified_on.count:,} held-out samples do not vouch for {promised:.2%} "
-            "with them"
+            f"gates or int8 were tried, but {verified_on.count:,} held-out samples do not vouch for "
+            f"{promised:.2%} with them"
         )
-    if found.steps:
+    if found.groups:
         notes.append(
             "this holds for inputs like those given; a model is surer of inputs that it was trained on: "
-            "compare its "
-            "answers with the original's on others to see it"
+            "compare its answers with the original's on others to see it"
         )
     return report._replace(observed=found.observed, bound=found.bound, notes=tuple(notes))
 
@@ -206,7 +219,7 @@ def _inputs_of(own: nn.Module, chains: Sequence[Chain], given: Samples, fitting:
         def run(x: Tensor) -> Tensor:
             if sum(map(len, caught[one.name])) < MOST_ROWS:
                 caught[one.name].append(x.detach().clone())
-            return one.ungated(x)
+            return one.exact(x)
 
         return run
 
@@ -218,7 +231,7 @@ def _inputs_of(own: nn.Module, chains: Sequence[Chain], given: Samples, fitting:
         if all(sum(map(len, rows)) >= MOST_ROWS for rows in caught.values()):
             break
     for one in chains:
-        one.run = one.ungated
+        one.run = one.exact
     passed = [torch.cat(caught[one.name])[:MOST_ROWS] for one in chains]
     for one, rows in zip(chains, passed, strict=True):
         if not bool(rows.isfinite().all()):
@@ -228,4 +241,6 @@ def _inputs_of(own: nn.Module, chains: Sequence[Chain], given: Samples, fitting:
 
 def _described(one: Chain) -> str:
     ranks = "-".join("0" if layer.gate is None else str(layer.gate.u.shape[1]) for layer in one.layers)
-    return f"in the engine: {one.name}: {widths(one.layers)}, ranks {ranks}"
+    small = [str(k) for k, small in enumerate(one.int8, 1) if small]
+    in_int8 = f", in int8 layer{'s' * (len(small) > 1)} {', '.join(small)}" if small else ""
+    return f"in the engine: {one.name}: {widths(one.layers)}, ranks {ranks}{in_int8}"

@@ -3,22 +3,40 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ccsweep.engine.compiled import Compiled
+from ccsweep.engine.compiled import Compiled, warm_up
 from ccsweep.engine.layers import Layer, chain
 from ccsweep.engine.layout import Layout
-from ccsweep.engine.plan import Plan
-from ccsweep.engine.tune import MARGIN, Tuner
+from ccsweep.engine.tune import Tuner
+from ccsweep.engine.ways import INT8, MASKED
 from ccsweep.errors import UserError
-from ccsweep.estimator.cost import DENSE, INPUT_SPARSE
+from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
+from ccsweep.estimator.factors import Factors
 
 # One plan serves batches up to each of these, the last one larger ones too.
 CLASSES = (1, 8, 32, 256, 1024)
+MOST_MIXES = 16
+"""Of what several chains compute in: all are verified, so with more of them all chains go together."""
 
 log = logging.getLogger("ccsweep.engine")
+
+
+class Arithmetic(NamedTuple):
+    """What a chain's answers follow from; a plan may take any ways that have it in common."""
+
+    gates: bool = False
+    """Whether its gates are in use."""
+    int8: bool = False
+    """Whether the layers that may be are in int8."""
+
+
+EXACT = Arithmetic()
+"""Nothing but zeros is left out, in float32: the original's own answers."""
 
 
 class Chain(nn.Module):
@@ -30,11 +48,16 @@ class Chain(nn.Module):
         flat: whether they take inputs (batch, features) only.
     """
 
+    together: "Together | None" = None
+    """With which other chains it has to agree, where there are many."""
+
     def __init__(self, name: str, layers: Sequence[Layer], flat: bool) -> None:
         super().__init__()
         self.name, self.layers, self.flat = name, list(layers), flat
-        self.run: Callable[[Tensor], Tensor] = self.ungated
+        self.int8 = [False] * len(self.layers)
+        self.run: Callable[[Tensor], Tensor] = self.exact
         self.compiled: dict[int, Compiled] = {}
+        self._seen: dict[Arithmetic, Compiled] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (..., units) of x (..., in_features).
@@ -57,13 +80,59 @@ class Chain(nn.Module):
         out = self.run(x.reshape(-1, x.shape[-1]))
         return out.reshape(*x.shape[:-1], out.shape[1])
 
-    def ungated(self, x: Tensor) -> Tensor:
-        """Every product computed; no gate."""
+    def allow(self, k: int, gate: Factors | None) -> None:
+        """Let layer k have this gate, or be in int8 where it is None."""
+        if gate is None:
+            self.int8[k] = True
+        else:
+            self.layers[k] = self.layers[k]._replace(gate=gate)
+        self._seen.clear()
+
+    def disallow(self) -> None:
+        """No gates, and no int8."""
+        self.layers = [layer._replace(gate=None) for layer in self.layers]
+        self.int8 = [False] * len(self.layers)
+        self._seen.clear()
+
+    @property
+    def products(self) -> int:
+        """Of one sample, dense."""
+        return sum(layer.inputs * layer.units for layer in self.layers)
+
+    @property
+    def arithmetics(self) -> list[Arithmetic]:
+        """Those that differ, of what is allowed; the exact one first."""
+        gated = any(layer.gate is not None for layer in self.layers)
+        return [
+            Arithmetic(gates, int8)
+            for gates in (False, True)[: 1 + gated]
+            for int8 in (False, True)[: 1 + any(self.int8)]
+        ]
+
+    def ways(self, use: Arithmetic) -> list[tuple[str, ...]]:
+        """By layer, all ways that give the same answers: bit for bit in int8, in float32 but for rounding."""
+        found = []
+        for layer, small in zip(self.layers, self.int8, strict=True):
+            gated = use.gates and layer.gate is not None
+            if use.int8 and small:
+                kinds = (GATED, TWO_SIDED, MASKED) if gated else (INPUT_SPARSE, DENSE)
+                found.append(tuple(kind + INT8 for kind in kinds))
+            else:
+                found.append((GATED, TWO_SIDED) if gated else (DENSE, INPUT_SPARSE))
+        return found
+
+    def exact(self, x: Tensor) -> Tensor:
+        """Every product computed in float32; no gate."""
         return torch.from_numpy(chain(self.layers, x.detach().numpy(), gated=False)[-1])
 
-    def gated(self, x: Tensor) -> Tensor:
-        """Every product computed, then the gates."""
-        return torch.from_numpy(chain(self.layers, x.detach().numpy())[-1])
+    def computing(self, use: Arithmetic) -> Callable[[Tensor], Tensor]:
+        """What gives the answers of this arithmetic, in no hurry."""
+        if use == EXACT:
+            return self.exact
+        if use not in self._seen:
+            warm_up()
+            self._seen[use] = Compiled(Layout(self.layers), [ways[0] for ways in self.ways(use)])
+        return self._seen[use]
 
     def fast(self, x: Tensor) -> Tensor:
         """The engine, by the plan for this size."""
@@ -76,40 +145,65 @@ class Chain(nn.Module):
             inputs: (samples, in_features), what the chain gets, to choose plans by.
             threads: of the plans.
         """
+        self._seen.clear()
         self.layout, self.inputs, self.threads = Layout(self.layers), inputs[: CLASSES[-1]], threads
         self.run = self.fast
 
     def at(self, batch_size: int) -> Compiled:
         """What serves batches of this size; chosen when the first one comes."""
-        size = next((size for size in CLASSES if batch_size <= size), CLASSES[-1])
+        for size in CLASSES:
+            if batch_size <= size:
+                break
         found = self.compiled.get(size)
         if found is None:
             with _Choosing.lock:
                 if size not in self.compiled:
-                    self.compiled[size] = self._compile(size)
+                    self._plan(size)
                 found = self.compiled[size]
         return found
 
-    def _compile(self, size: int) -> Compiled:
+    def _plan(self, size: int) -> None:
+        possible = self.arithmetics
+        if self.together is not None:
+            if self.together.use is None and self.together.largest is not self:
+                self.together.largest._plan(size)
+            possible = [self.together.use] if self.together.use is not None else possible
         log.info("choosing a plan for batches of up to %d", size)
-        # Bytes were not verified.
-        tuner = Tuner(self.layout, self.inputs, size, self.threads, gated=False, int8=False)
+        tuner = Tuner(self.layout, self.inputs, size, self.threads)
+        choices = [self.ways(use) for use in possible]
+        chosen, plan = tuner.among(choices)
+        compiled = self.compiled[size] = Compiled(self.layout, chosen, tuner.workers)
+        compiled.plan = plan(compiled)
+        if self.together is not None and self.together.use is None:
+            fits = [all(map(tuple.__contains__, ways, chosen)) for ways in choices]
+            self.together.use = possible[fits.index(True)]
 
-        def planned(engine: str | Sequence[str]) -> tuple[Plan, Compiled]:
-            tuner.workers = self.threads
-            ways, plan = tuner.plan(engine, max_disagreement=1.0)
-            compiled = Compiled(self.layout, ways, tuner.workers)
-            compiled.plan = plan(compiled)
-            return compiled.plan, compiled
 
-        # What was verified is all gates together, and none at all gives the original's own answers.
-        best = planned("gated")
-        if any(layer.gate for layer in self.layers):
-            exact = [
-                min((DENSE, INPUT_SPARSE), key=layer.microseconds.__getitem__) for layer in best[0].layers
-            ]
-            best = min(best, planned(exact), key=lambda one: one[0].microseconds)
-        return planned("dense")[1] if best[0].speedup < MARGIN else best[1]
+class Together:
+    """What chains of which too many mixes would have to be verified agree on.
+
+    Args:
+        largest: of them; its first plan decides for all.
+        use: what was decided already.
+    """
+
+    def __init__(self, largest: Chain, use: Arithmetic | None = None) -> None:
+        self.largest, self.use = largest, use
+
+
+def agree(chains: Sequence[Chain], use: Arithmetic | None = None) -> None:
+    """Have the chains go together, if there are too many mixes of what each may compute in.
+
+    Args:
+        chains: all of a model.
+        use: what they agreed on already.
+    """
+    if prod(len(one.arithmetics) for one in chains) > MOST_MIXES:
+        together = Together(max(chains, key=lambda one: (len(one.arithmetics), one.products)), use)
+    else:
+        together = None
+    for one in chains:
+        one.together = together
 
 
 class _Choosing:

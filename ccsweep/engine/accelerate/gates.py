@@ -1,24 +1,27 @@
-"""Gates for foreign layers: which are worth trying, which keep the answers, and which can be vouched for."""
+"""Gates and int8 for foreign layers: worth trying, keeping the answers, and such as can be vouched for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain as joined
-from itertools import combinations
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ccsweep.engine.accelerate.chain import Chain
+from ccsweep.engine import tune
+from ccsweep.engine.accelerate.chain import EXACT, Arithmetic, Chain, agree
 from ccsweep.engine.accelerate.inputs import BATCH, Samples
 from ccsweep.engine.accelerate.keep import Criterion
 from ccsweep.engine.accelerate.report import upper_bound
 from ccsweep.engine.layers import Layer, chain
+from ccsweep.engine.layout import Layout
+from ccsweep.engine.ways import in_int8
 from ccsweep.estimator import ESTIMATORS
 from ccsweep.estimator.cost import GATED, INPUT_SPARSE, TWO_SIDED, LayerCost, limit
 from ccsweep.estimator.factors import Factors
 from ccsweep.estimator.layer import LayerData
 from ccsweep.estimator.thresholds import energy_thresholds
+from ccsweep.kernels.int8 import MOST
 
 # Estimators tried for a layer: what they cost, as a share of the dense work, and the share of each
 # unit's activation energy that its threshold may lose; 0 is no threshold, just the estimate's sign.
@@ -30,10 +33,14 @@ MOST_SCORES = 2**22
 # An answer that errors so many times as large would change counts as changed: models are surer of inputs
 # that they were trained on, and nobody can be sure that these are none.
 SAFETY = 3.0
-# While gates are chosen: fewer samples choose than verify, and what they let pass must not fail there.
+# While gates are chosen, in float32: fewer samples choose than verify, and what they let pass must not fail
+# there. Rounding to bytes was fitted to no samples, and errs elsewhere as it does here.
 CAREFUL = 3 * SAFETY
-# Chains that get gates: a plan may leave out those of any, so all combinations are looked at.
+# Chains that get gates.
 MOST_CHAINS = 4
+# Beginnings of the path that are tested while layers are added in int8.
+MOST_GROUPS = 4
+GATES, BOTH = Arithmetic(gates=True), Arithmetic(gates=True, int8=True)
 
 
 class Held:
@@ -59,10 +66,10 @@ class Held:
             with torch.no_grad():
                 yield self._model(*arguments, **options)
 
-    def changed(self, criterion: Criterion, times: float = 1.0) -> Iterator[Tensor]:
-        """Bool by batch: which answers are not the original's, were the errors so many times as large."""
+    def changed(self, criterion: Criterion, *times: float) -> Iterator[Tensor]:
+        """Bool (times, samples) by batch: which answers change, were the errors so many times as large."""
         for answer, output in zip(self.answers, self.outputs(), strict=True):
-            yield criterion.changed(answer, output, times)
+            yield torch.stack([criterion.changed(answer, output, each) for each in times])
 
 
 class Candidate(NamedTuple):
@@ -76,11 +83,73 @@ class Candidate(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One gate more than in the step before."""
+    """One layer more that has a gate, or is in int8."""
 
     chain: Chain
     layer: int
-    gate: Factors
+    gate: Factors | None
+    """None: int8."""
+
+
+Group = tuple[Step, ...]
+
+
+def faster_in_int8(chains: Sequence[Chain], inputs: Sequence[Tensor], sizes: Sequence[int]) -> list[Step]:
+    """Layers that are faster in int8, by the clock, at one of these batch sizes or more; who gain most first.
+
+    Args:
+        chains: without gates.
+        inputs: of each, as rows.
+        sizes: of batches.
+    """
+    saved: dict[Step, float] = {}
+    known: dict[tuple[int, ...], float] = {}  # of layers alike one is timed
+    for one, rows in zip(chains, inputs, strict=True):
+        layout = Layout(one.layers)
+        tuners = [tune.Tuner(layout, rows[: max(sizes)], size, 1, tune.SECONDS / 3) for size in sizes]
+        for k, layer in enumerate(one.layers):
+            alike = k, len(one.layers), layer.inputs, layer.units
+            if layer.inputs <= MOST and alike not in known:
+                known[alike] = sum(_saved(tuner.time_layer(k), tuner.batch_size) for tuner in tuners)
+            if known.get(alike, 0.0) > 0:
+                saved[Step(one, k, None)] = known[alike]
+    return sorted(saved, key=lambda step: -saved[step])
+
+
+def _saved(times: tune.Times, size: int) -> float:
+    """Microseconds for each sample."""
+    plain, small = (
+        min(took for way, took in times.items() if in_int8(way) is wanted) for wanted in (False, True)
+    )
+    return (plain - small) / size if small * tune.MARGIN < plain else 0.0
+
+
+def in_groups(tried: Sequence[Step], held: Held, criterion: Criterion, allowed: int) -> list[Group]:
+    """Layers that may be in int8 together, in the order given: all, or else each that keeps the answers.
+
+    Args:
+        tried: in the order to go; the chains have no gates.
+        held: samples to choose by.
+        criterion: what must hold.
+        allowed: how many answers may change.
+
+    Returns:
+        Them in a few groups; the chains have them already.
+    """
+    every = {step.chain: Arithmetic(int8=True) for step in tried}
+    put([tried])
+    found = list(tried)
+    if not _keeps(every, held, criterion, SAFETY, allowed):
+        take_out([step.chain for step in tried])
+        found = []
+        for step in tried:
+            put([(*found, step)])
+            if _keeps(every, held, criterion, SAFETY, allowed):
+                found.append(step)
+            else:
+                step.chain.int8[step.layer] = False
+    size = -(-len(found) // MOST_GROUPS) or 1
+    return [tuple(found[k : k + size]) for k in range(0, len(found), size)]
 
 
 def candidates(chains: Sequence[Chain], inputs: Sequence[Tensor]) -> list[Candidate]:
@@ -105,103 +174,114 @@ def candidates(chains: Sequence[Chain], inputs: Sequence[Tensor]) -> list[Candid
     return [candidate for candidate in found if candidate.chain.name in most]
 
 
-def path(tried: Sequence[Candidate], held: Held, criterion: Criterion, allowed: int) -> Iterator[Step | None]:
+def path(tried: Sequence[Candidate], held: Held, criterion: Criterion, allowed: int) -> Iterator[Step]:
     """Gates one after the other, each the most promising that together with all before keeps the answers.
 
     Args:
-        tried: in the order to go.
+        tried: in the order to go; layers may be in int8 already.
         held: samples to choose by.
         criterion: what must hold.
         allowed: how many answers may change.
 
     Yields:
-        For each candidate the gate it gets, if any; the chains have them already.
+        Of those candidates that get a gate; the chains have them already.
     """
+    chains = [one.chain for one in tried]
     for one in tried:
-        taken = None
         for gate in one.gates:
-            with gates_in_use(joined([one.chain], (other.chain for other in tried))):
-                before = one.chain.layers[one.layer]
-                one.chain.layers[one.layer] = before._replace(gate=gate)
-                if _at_most(allowed, held.changed(criterion, CAREFUL)):
-                    taken = Step(one.chain, one.layer, gate)
-                    break
-                one.chain.layers[one.layer] = before
-        yield taken
+            one.chain.allow(one.layer, gate)
+            if all(
+                _keeps(dict.fromkeys(chains, use), held, criterion, times, allowed)
+                for use, times in ((GATES, CAREFUL), (BOTH, SAFETY))
+            ):
+                yield Step(one.chain, one.layer, gate)
+                break
+        else:
+            one.chain.layers[one.layer] = one.chain.layers[one.layer]._replace(gate=None)
 
 
 class Vouched(NamedTuple):
     """How far along a path the samples vouch for the promise."""
 
-    steps: int
+    groups: int
     observed: float
     bound: float
 
 
-def vouched(steps: Sequence[Step], held: Held, criterion: Criterion, promised: float) -> Vouched:
-    """The longest beginning of a path of gates of which it is sure that it keeps the promise.
+def vouched(groups: Sequence[Group], held: Held, criterion: Criterion, promised: float) -> Vouched:
+    """The longest beginning of a path of gates and int8 of which it is sure that it keeps the promise.
 
     The beginnings are tested from the safest on, each at the full confidence, up to the first that fails: a
     fixed sequence, so that the chance of passing any that breaks the promise is that of one test
     (Angelopoulos et al., Learn then Test, 2021, section 3.2). The path must have been found on other samples.
-    A plan may leave out the gates of any chain: what counts is whether any combination changes an answer.
+    Plans may leave out gates and int8 of any chain: what counts is whether any mix changes an answer.
 
     Args:
-        steps: the path; the chains are without gates, and so they are left.
+        groups: the path; the chains are without gates and int8, and so they are left.
         held: samples that nothing was chosen by.
         criterion: what must hold.
         promised: the share of answers that may change.
     """
     best = Vouched(0, 0.0, 0.0)
-    for length in range(1, len(steps) + 1):
-        put(steps[:length])
-        used = list(dict.fromkeys(step.chain for step in steps[:length]))
-        near = torch.zeros(held.count, dtype=torch.bool)
-        for subset in joined.from_iterable(combinations(used, k) for k in range(1, len(used) + 1)):
-            with gates_in_use(subset):
-                near |= torch.cat(list(held.changed(criterion, SAFETY)))
-        with gates_in_use(used):
-            seen = torch.cat(list(held.changed(criterion)))
-        bound = upper_bound(int((near | seen).sum()), held.count)
-        take_out(used)
+    chains = list(dict.fromkeys(step.chain for group in groups for step in group))
+    for length in range(1, len(groups) + 1):
+        put(groups[:length])
+        flags = torch.zeros(2, held.count, dtype=torch.bool)
+        for mix in mixes(chains):
+            with computing(mix):
+                flags |= torch.cat(list(held.changed(criterion, 1.0, SAFETY)), 1)
+        take_out(chains)
+        bound = upper_bound(int(flags.any(0).sum()), held.count)
         if bound > promised:
             break
-        best = Vouched(length, float(seen.double().mean()), bound)
+        best = Vouched(length, float(flags[0].double().mean()), bound)
     return best
 
 
-def put(steps: Sequence[Step]) -> None:
-    """Give the chains the gates of these steps."""
-    for chain_, k, gate in steps:
-        chain_.layers[k] = chain_.layers[k]._replace(gate=gate)
+def mixes(chains: Sequence[Chain]) -> list[dict[Chain, Arithmetic]]:
+    """What the chains may compute in at a time, as long as their plans keep to it, but for all exact."""
+    agree(chains)
+    own = [one.arithmetics for one in chains]
+    if chains[0].together is not None:
+        return [dict.fromkeys(chains, use) for use in sorted(set().union(*own) - {EXACT})]
+    return [dict(zip(chains, mix, strict=True)) for mix in product(*own)][1:]
+
+
+def put(groups: Sequence[Sequence[Step]]) -> None:
+    """Let the chains have what these steps say."""
+    for group in groups:
+        for chain_, k, gate in group:
+            chain_.allow(k, gate)
 
 
 def take_out(chains: Sequence[Chain]) -> None:
-    """Leave the chains without gates."""
+    """Leave the chains without gates and int8."""
     for one in chains:
-        one.layers = [layer._replace(gate=None) for layer in one.layers]
+        one.disallow()
 
 
 @contextmanager
-def gates_in_use(chains: Iterator[Chain] | Sequence[Chain]) -> Iterator[None]:
-    """These chains compute every product and then use their gates."""
-    used = list(chains)
-    for one in used:
-        one.run = one.gated
+def computing(mix: Mapping[Chain, Arithmetic]) -> Iterator[None]:
+    """These chains compute so."""
+    for one, use in mix.items():
+        one.run = one.computing(use)
     try:
         yield
     finally:
-        for one in used:
-            one.run = one.ungated
+        for one in mix:
+            one.run = one.exact
 
 
-def _at_most(allowed: int, flags: Iterator[Tensor]) -> bool:
-    """Whether so few are set; looks no further than it must."""
+def _keeps(
+    mix: Mapping[Chain, Arithmetic], held: Held, criterion: Criterion, times: float, allowed: int
+) -> bool:
+    """Whether so few answers change; looks no further than it must."""
     count = 0
-    for batch in flags:
-        count += int(batch.sum())
-        if count > allowed:
-            return False
+    with computing(mix):
+        for batch in held.changed(criterion, times):
+            count += int(batch.sum())
+            if count > allowed:
+                return False
     return True
 
 

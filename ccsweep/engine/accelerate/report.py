@@ -22,9 +22,9 @@ class Report(NamedTuple):
     max_disagreement: float
     """The share of answers that was allowed to change."""
     observed: float
-    """Share of held-out answers that all gates together change."""
+    """Share of held-out answers that gates and int8 change, in whatever mix of plans."""
     bound: float
-    """No larger share of all answers changes, with ``confidence``; 0 where nothing is gated."""
+    """No larger share of all answers changes, with ``confidence``; 0 where nothing is gated or in int8."""
     confidence: float
     n: int
     """Held-out samples that both were found on; nothing was chosen by them."""
@@ -36,9 +36,9 @@ class Report(NamedTuple):
         return self.observed
 
     @property
-    def gated(self) -> bool:
-        """Whether anything is left out but zeros."""
-        return self.bound > 0
+    def exact(self) -> bool:
+        """Whether nothing but zeros is left out, in float32."""
+        return self.bound == 0
 
     def __str__(self) -> str:
         lines = list(self.chains)
@@ -49,18 +49,11 @@ class Report(NamedTuple):
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             lines.append(f"left as it was: {', '.join(names[:NAMED])}{more}: {reason}")
         lines.append(f"kept: {self.keep}")
-        if self.gated:
-            lines.append(
-                f"changed answers: {self.observed:.2%} of {self.n:,} held out, at most {self.bound:.3%} of "
-                "all with "
-                f"{self.confidence:.0%} confidence"
-            )
+        counted = f"changed answers: {self.observed:.2%} of {self.n:,} held out"
+        if self.exact:
+            lines.append(f"{counted}; only zeros are left out, which changes nothing but rounding")
         else:
-            lines.append(
-                f"changed answers: {self.observed:.2%} of {self.n:,} held out; only zeros are left out, "
-                "which changes "
-                "nothing but rounding"
-            )
+            lines.append(f"{counted}, at most {self.bound:.3%} of all with {self.confidence:.0%} confidence")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 

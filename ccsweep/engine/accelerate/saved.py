@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from ccsweep.engine.accelerate.chain import Chain
+from ccsweep.engine.accelerate.chain import Arithmetic, Chain, agree
 from ccsweep.engine.accelerate.chains import Left
 from ccsweep.engine.accelerate.copying import HOOKS, brief, hooked
 from ccsweep.engine.accelerate.report import Report
@@ -27,10 +27,10 @@ from ccsweep.engine.layers import Layer
 from ccsweep.engine.plan import LayerPlan, Plan
 from ccsweep.errors import UserError
 from ccsweep.estimator.factors import Factors
-from ccsweep.files import whole
+from ccsweep.files import check_sums, whole
 from ccsweep.kernels.compiling import target
 
-VERSION = 1
+VERSION = 2
 ARITHMETIC = {
     "add",
     "sub",
@@ -126,13 +126,16 @@ def write(model: nn.Module, report: Report, path: str | Path) -> None:
     modules: dict[str, nn.Module] = {}
     tensors: dict[str, Tensor] = {}
     parts = unit.graph.named_modules(remove_duplicate=False)
+    chains = {name: one for name, one in parts if isinstance(one, Chain)}
+    agreed = {one.together.use for one in chains.values() if one.together is not None}
     content = {
         "ccsweep accelerated": VERSION,
         "form": unit.form.as_plain(),
         "nodes": [_node(node, unit.graph, modules, tensors) for node in unit.graph.graph.nodes],
         "modules": modules,
         "tensors": tensors,
-        "chains": {name: _chain(one) for name, one in parts if isinstance(one, Chain)},
+        "chains": {name: _chain(one) for name, one in chains.items()},
+        "agreed": [list(use) for use in agreed if use is not None],
         "cpu": list(target()),
         "report": report._asdict() | {"left": [list(one) for one in report.left]},
     }
@@ -157,6 +160,7 @@ def read(path: str | Path) -> tuple[nn.Module, list[Chain], Report]:
             content = torch.load(path, weights_only=True)
         if content["ccsweep accelerated"] != VERSION:
             raise UserError(f"{path} was written by another version of ccsweep: accelerate the model again")
+        check_sums(Path(path), "accelerate the model again")
         root = nn.Module()
         graph = fx.GraphModule(root, fx.Graph())
         for name, module in content["modules"].items():
@@ -168,6 +172,7 @@ def read(path: str | Path) -> tuple[nn.Module, list[Chain], Report]:
             graph.get_submodule(parent).register_buffer(leaf, tensor)
         same_cpu = content["cpu"] == list(target())
         chains = {name: _chain_from(one, same_cpu) for name, one in content["chains"].items()}
+        agree([*chains.values()], *(Arithmetic(*use) for use in content["agreed"] if same_cpu))
         for name, one in chains.items():
             graph.add_submodule(name, one)
         graph.graph = _graph(content["nodes"])
@@ -193,9 +198,10 @@ def _chain(one: Chain) -> dict[str, Any]:
                 "weight": torch.from_numpy(layer.weight),
                 "bias": torch.from_numpy(layer.bias),
                 "relu": layer.relu,
+                "gate": layer.gate and list(layer.gate),
+                "int8": small,
             }
-            | {"gate": layer.gate and list(layer.gate)}
-            for layer in one.layers
+            for layer, small in zip(one.layers, one.int8, strict=True)
         ],
         "inputs": one.inputs,
         "threads": one.threads,
@@ -218,6 +224,7 @@ def _chain_from(content: dict[str, Any], same_cpu: bool) -> Chain:
         for each in content["layers"]
     ]
     one = Chain(content["name"], layers, content["flat"])
+    one.int8 = [each["int8"] for each in content["layers"]]
     one.compile(content["inputs"], content["threads"])
     for size, known in content["plans"].items() if same_cpu else ():
         one.compiled[size] = Compiled(one.layout, known["ways"], known["threads"])

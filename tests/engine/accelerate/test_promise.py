@@ -56,20 +56,25 @@ def trained(seed: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
 @pytest.mark.slow
 def test_on_twenty_seeds_new_data_do_not_break_the_promise():
     """At 95 % each: more than three of twenty broken would come by chance once in sixty times."""
-    promised, broken, gated = 0.01, 0, 0
+    promised, broken, gated, small = 0.01, 0, 0, 0
     for seed in range(20):
         model, given, new = trained(seed)
         fast = accelerate(model, given, promised, threads=1, keep="argmax")
-        for one in fast.chains:
-            one.run = one.gated  # whatever plan: the answers with all gates
-        with torch.no_grad():
-            changed = float((fast(new).argmax(1) != model(new).argmax(1)).double().mean())
+        flags = torch.zeros(len(new), dtype=torch.bool)
+        (chain,) = fast.chains
+        for use in chain.arithmetics:  # whatever plan
+            chain.run = chain.computing(use)
+            with torch.no_grad():
+                flags |= fast(new).argmax(1) != model(new).argmax(1)
+        changed = float(flags.double().mean())
         report = fast.report
         assert report.bound <= promised
-        gated += report.gated
+        gated += any(layer.gate is not None for layer in chain.layers)
+        small += any(chain.int8)
         broken += changed > promised
         print(
             f"seed {seed}: observed {report.observed:.2%}, bound {report.bound:.2%}, on new data {changed:.2%}"
         )
-    assert gated >= 15
+    assert gated >= 10
+    assert small >= 15
     assert broken <= 3

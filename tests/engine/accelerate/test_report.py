@@ -16,7 +16,7 @@ def test_with_gates():
         "changed answers: 1.25% of 1,080 held out, at most 1.875% of all with 95% confidence",
         "note: see",
     ]
-    assert report.gated
+    assert not report.exact
     assert report.disagreement == 0.0125
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 import ccsweep
-from ccsweep.engine.accelerate import accelerate, saved
+from ccsweep.engine.accelerate import Accelerated, accelerate, saved
+from ccsweep.engine.accelerate.chain import agree
 from ccsweep.engine.accelerate.trace import tensors_in
 from ccsweep.errors import UserError
 from tests.conftest import ROOT
@@ -58,7 +59,7 @@ def test_it_is_opened_again_or_refused_in_one_line(name, file):
 
 def test_gates_and_plans_come_along(inputs, file):
     fast = accelerate(classifier(), inputs, 0.15, batch_sizes=[1, 20], threads=1, keep="argmax")
-    assert fast.report.gated
+    assert not fast.report.exact
     fast.save(file)
     again = ccsweep.load(file)
     assert again.plans == fast.plans
@@ -72,22 +73,80 @@ def test_gates_and_plans_come_along(inputs, file):
         again(inputs, inputs)
 
 
-@pytest.mark.slow
-def test_on_another_cpu_plans_are_made_anew(file):
-    """Another process, which compiles for a CPU of before AVX."""
+def in_int8() -> tuple[nn.Module, Accelerated, torch.Tensor]:
+    """A model with both layers in int8, whoever vouches for it."""
     torch.manual_seed(0)
     model, x = mlp(24, 32, 5).eval(), torch.randn(40, 24)
-    fast = accelerate(model, x, max_disagreement=0, batch_sizes=[1], threads=1)
+    fast = accelerate(model, x, max_disagreement=0, threads=1)
+    (one,) = fast.chains
+    for k in range(2):
+        one.allow(k, None)
+    one.compile(x, 1)
+    one.at(1)
+    return model, fast, x
+
+
+def test_what_is_in_int8_comes_along(file):
+    _, fast, x = in_int8()
+    fast.save(file)
+    again = ccsweep.load(file)
+    assert again.chains[0].int8 == [True, True]
+    assert again.plans == fast.plans
+    for use in fast.chains[0].arithmetics:
+        assert torch.equal(again.chains[0].computing(use)(x), fast.chains[0].computing(use)(x))
+
+
+def test_what_many_chains_agreed_on_comes_along(file):
+    torch.manual_seed(0)
+    x = torch.randn(40, 24)
+    blocks = nn.Sequential(*(nn.Sequential(*mlp(24, 32, 24), nn.Tanh()) for _ in range(5))).eval()
+    fast = accelerate(blocks, x, max_disagreement=0, threads=1)
+    assert len(fast.chains) == 5
+    for one in fast.chains:
+        one.allow(0, None)
+        one.compile(x, 1)
+    agree(fast.chains)
+    fast(x)
+    agreed = fast.chains[0].together.use
+    fast.save(file)
+    again = ccsweep.load(file)
+    (together,) = {one.together for one in again.chains}
+    assert (together.use, together.largest) == (agreed, again.chains[0])
+
+
+def test_a_damaged_file_is_said_to_be_one(file):
+    _, fast, _ = in_int8()
+    fast.save(file)
+    content = bytearray(file.read_bytes())
+    content[content.index(fast.chains[0].layers[0].weight.tobytes()[:64])] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(
+        UserError,
+        match=r"fast.pt: is damaged \(the checksum of its part .* does not match\); accelerate the model again$",
+    ):
+        ccsweep.load(file)
+
+
+@pytest.mark.slow
+def test_on_another_cpu_plans_are_made_anew_and_keep_to_the_same_arithmetics(file):
+    """Another process, which compiles for a CPU of before AVX."""
+    model, fast, x = in_int8()
     fast.save(file)
     torch.save(x, file.parent / "x.pt")
+    expected = [fast.chains[0].computing(use)(x) for use in fast.chains[0].arithmetics]
     code = (
         "import sys, torch, ccsweep\n"
         "from ccsweep.engine import tune\n"
         "tune.SECONDS = 0.0\n"
         "fast, x = ccsweep.load(sys.argv[1]), torch.load(sys.argv[2])\n"
         "print(len(fast.plans))\n"
-        "torch.save((fast(x), torch.cat([fast(row[None]) for row in x])), sys.argv[3])\n"
+        "(one,) = fast.chains\n"
+        "ours = [one.computing(use)(x) for use in one.arithmetics]\n"
+        "torch.save((fast(x), torch.cat([fast(row[None]) for row in x]), *ours), sys.argv[3])\n"
         "print(len(fast.plans))\n"
+        "possible = [one.ways(use) for use in one.arithmetics]\n"
+        "for plan in fast.plans:\n"
+        "    assert any(all(map(tuple.__contains__, ways, plan.ways)) for ways in possible)\n"
     )
     for target, plans in (
         ({}, ["1", "2"]),
@@ -99,8 +158,12 @@ def test_on_another_cpu_plans_are_made_anew(file):
             [sys.executable, "-c", code, *files], env=environment, capture_output=True, text=True, check=True
         )
         assert done.stdout.split() == plans
-        for got in torch.load(file.parent / "y.pt"):
-            torch.testing.assert_close(got, model(x).detach(), rtol=1e-4, atol=1e-4)
+        *answers, exact, small = torch.load(file.parent / "y.pt")
+        for got in (exact, small):
+            torch.testing.assert_close(got, expected[got is small], rtol=1e-5, atol=1e-6)
+        for got in answers:
+            assert any(torch.allclose(got, one, rtol=1e-4, atol=1e-5) for one in (exact, small))
+        torch.testing.assert_close(exact, model(x).detach(), rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_no_such_file(file):
