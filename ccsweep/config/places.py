@@ -13,6 +13,11 @@ def root() -> Path:
     return package if (package / "conf").is_dir() else package.parent
 
 
+def is_installed() -> bool:
+    """Whether the configs are a package's own, which is not the place for a user's."""
+    return root() == Path(__file__).resolve().parents[1]
+
+
 def groups() -> dict[str, list[str]]:
     """Config groups and their options, read from ``conf/`` and ``sweeps/``."""
     folders = [p for p in (root() / "conf").iterdir() if p.is_dir() and p.name != "hydra"]

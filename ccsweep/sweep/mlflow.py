@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
+from ccsweep.figures import final
+from ccsweep.study.alone import trials_of
 from ccsweep.study.folder import StudyFolder, TrialFolder
+from ccsweep.study.front import best_so_far, counted, hypervolume, knee, pareto
 from ccsweep.study.notes import StudyNotes, note_study, notes, study_notes
 from ccsweep.tracking import Run, close_parent, resolve_uri
 from ccsweep.tracking.find import FOLDER_TAG, run_id_of, store_of
 from ccsweep.tracking.mask import mask
 from ccsweep.tracking.outcome import Status, describe
-from ccsweep.tracking.parent import children, settle
+from ccsweep.tracking.parent import amend, children, settle
+from ccsweep.tracking.ui import command
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -41,21 +45,39 @@ def settle_run(folder: TrialFolder, uri: str | None) -> None:
 def agree(study: "Study", folder: StudyFolder, uri: str) -> None:
     """Bring the runs of a study that nobody is at to where its trials are, whoever was killed in between.
 
-    A trial that is complete has a FINISHED run, and none is RUNNING.
+    A trial that is complete has a FINISHED run with the figures that the study has of it, its speeds as they
+    are alone, and of a search says whether it is on the front; none is RUNNING.
 
     Raises:
         UserError: the store does not answer.
     """
     if (parent := run_id_of(folder.path)) is None:
         return
-    by_folder = {Path(str(notes(t).folder)).name: t for t in study.get_trials(deepcopy=False)}
+    trials = trials_of(study)
+    by_folder = {Path(str(notes(t).folder)).name: t for t in trials}
+    places = _places(trials, study_notes(study).definition.objectives)
     for run in children(uri, parent):
         trial = by_folder.get(Path(run.data.tags.get(FOLDER_TAG, "")).name)
-        complete = trial is not None and trial.state == TrialState.COMPLETE
-        if complete and run.info.status != "FINISHED":
-            settle(uri, run.info.run_id, "FINISHED")
+        if trial is not None and trial.state == TrialState.COMPLETE:
+            if run.info.status != "FINISHED":
+                settle(uri, run.info.run_id, "FINISHED")
+            amend(uri, run, final(notes(trial).report), places.get(trial.number, {}))
         elif run.info.status == "RUNNING":
             settle(uri, run.info.run_id, "KILLED")
+
+
+def _places(trials: Sequence[FrozenTrial], objectives: Mapping[str, str]) -> dict[int, dict[str, str]]:
+    """By trial whether it is on the front, and whether it is its knee; nothing of a grid, which has none."""
+    if not objectives or not (best := pareto(trials, objectives)):
+        return {}
+    numbers, bend = {trial.number for trial in best}, knee(best, objectives)
+    return {
+        trial.number: {
+            "front": "yes" if trial.number in numbers else "no",
+            "knee": "yes" if bend is not None and trial.number == bend.number else "no",
+        }
+        for trial in counted(trials)
+    }
 
 
 class Tracker:
@@ -116,6 +138,7 @@ class Tracker:
                 if self._run is not None:
                     self._run.log_artifact(file)
             if self._run is not None:
+                self._run.describe(self._description())
                 agree(self._study, self._folder, self._store())
         except Exception as error:
             log.warning("the parent run: %s", describe(error))
@@ -129,11 +152,20 @@ class Tracker:
     def _log_hypervolume(self, trials: list[FrozenTrial], logged: int) -> None:
         if self._run is None:
             return
-        from ccsweep.study import front
-
-        for step, value in front.hypervolume(trials, self._objectives):
+        for step, value in hypervolume(trials, self._objectives):
             if step > logged:
                 self._run.log_metrics({"hypervolume": value}, step)
+
+    def _description(self) -> str:
+        """What the study is, what it came to, and the commands that go on with it and show it; Markdown."""
+        known = study_notes(self._study)
+        done, front = len(counted(trials_of(self._study))), ""
+        if known.definition.objectives:
+            front = f", {len(pareto(trials_of(self._study), known.definition.objectives))} on the front"
+        return (
+            f"**{self._folder.name}**: {done} trials with results{front}.\n\n    {mask(known.command)}\n    "
+            f"{command(self._store(), self._folder.path)}"
+        )
 
     def _store(self) -> str:
         return store_of(self._folder.path) or resolve_uri(self._uri)
@@ -145,10 +177,8 @@ class Tracker:
         try:
             if self._run is None:
                 self._run = Run.resume(self._store(), run_id, system_metrics=False)
-            from ccsweep.study import front
-
             steps: dict[int, dict[str, float]] = {}
-            for name, curve in front.best_so_far(trials, self._objectives).items():
+            for name, curve in best_so_far(trials, self._objectives).items():
                 for step, value in curve:
                     if step > self._logged:
                         steps.setdefault(step, {})[f"best/{name}"] = value

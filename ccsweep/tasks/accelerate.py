@@ -20,7 +20,7 @@ from ccsweep.report import write
 from ccsweep.report.run import closing
 from ccsweep.study.folder import TrialFolder
 from ccsweep.tasks.foreign import read
-from ccsweep.tasks.run import begun, prepared
+from ccsweep.tasks.run import begun, description, prepared
 from ccsweep.tracking.ui import command
 
 log = logging.getLogger(__name__)
@@ -62,10 +62,12 @@ def accelerate(config: Config, folder: TrialFolder, overrides: list[str]) -> dic
             data=path,
             example=example.numpy(),
             answers=fast(example).numpy(),
-            with_code=True,
         )
+        about = description(config, dataset, folder, str(fast.report).replace("\n", "; "))
+        run.describe(about)
         if (register := config.tracking.register) is not None:
-            log.info("registered as models:/%s/%d", register, run.register(logged, register))
+            version = run.register(logged, register, about)
+            log.info("registered as models:/%s/%d", register, version)
         figures = {
             f"accelerated_speedup_batch{size}": before / after for size, (before, after) in took.items()
         }

@@ -63,7 +63,7 @@ def benchmark(config: Config, folder: TrialFolder, overrides: list[str]) -> dict
                 progress.update()
         found = figures(compared)
         run.log_metrics(found, step=0)
-        log_network(run, job, dataset, [each.plan for each in measured(compared)])
+        log_network(run, job, dataset, [each.plan for each in measured(compared)], found)
         hardware = json.loads(folder.environment.read_text())["hardware"]
         report = {
             **describe(job.config, dataset),

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ccsweep.config.places import groups, root
+from ccsweep.config.places import groups, is_installed, root
 from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
 from ccsweep.files import write_text
@@ -64,14 +64,15 @@ def export(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[st
 
 def command_of(path: Path) -> str:
     """The command that runs the file at ``path``; outside ``conf/`` its folder is a group of its own."""
-    if path.parent == _experiments():
+    if path.parent == root() / "conf" / "experiment":
         return shlex.join(["python", "-m", "ccsweep", f"+experiment={path.stem}"])
     place, group = path.parent.parent, path.parent.name
     return shlex.join(["python", "-m", "ccsweep", "--config-dir", str(place), f"+{group}={path.stem}"])
 
 
 def _experiments() -> Path:
-    return root() / "conf" / "experiment"
+    """Where exported experiments go: to the others in a checkout, beside the user's work otherwise."""
+    return (Path.cwd() if is_installed() else root()) / "conf" / "experiment"
 
 
 def _path(to: str | None, otherwise: str) -> Path:

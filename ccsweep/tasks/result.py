@@ -16,11 +16,11 @@ from ccsweep.engine.clock import Load, alone, pinned
 from ccsweep.engine.compiled import torch_threads
 from ccsweep.engine.plan import Plan
 from ccsweep.engine.tune import compile
-from ccsweep.figures import LOAD, MEASURED, ahead, high, low
+from ccsweep.figures import LOAD, MEASURED, ahead, final, high, in_words, low
 from ccsweep.figures import measured as figure_of
 from ccsweep.study.folder import TrialFolder
 from ccsweep.study.objectives import read_constraint
-from ccsweep.tasks.run import run_name
+from ccsweep.tasks.run import description, run_name
 from ccsweep.tracking import Run
 from ccsweep.tracking.outcome import describe
 from ccsweep.tracking.ui import command
@@ -62,9 +62,10 @@ def conclude(
     folder = TrialFolder(job.folder)
     tested = job.test(run) if job.config.test else None
     whole = not job.config.of_a_search  # else pictures and model are made at its end, of those on the front
+    speeds, planned = _measured_if_possible(job, dataset)
     found = (
         report.summarise(job.config, dataset, validated, trained, tested)
-        | _measured_if_possible(run, job, dataset, with_model=whole and trained is not None)
+        | speeds
         | {
             "threads": job.threads,
             "seconds": time.perf_counter() - began,
@@ -75,6 +76,9 @@ def conclude(
         }
     )
     report.write(found, folder.report)
+    if whole and trained is not None and planned:
+        log_network(run, job, dataset, planned, found)
+    log_final(run, job, dataset, found)
     if whole:
         run.log_artifact(folder.report)
         if trained is not None:
@@ -91,25 +95,23 @@ def draw_figures(run: Run, job: Job, dataset: Dataset) -> None:
     run.log_artifact(draw_run(path, title, run.history("validation/"), job.spectra()))
 
 
-def _measured_if_possible(run: Run, job: Job, dataset: Dataset, with_model: bool) -> dict[str, float]:
-    """Measured speed-ups; a night's training is not thrown away because its timing failed.
+def log_final(run: Run, job: Job, dataset: Dataset, found: dict[str, Any]) -> None:
+    """Log what a run came to: its figures, its ranks where they follow from the weights, and all in words."""
+    if job.config.ranks.layers is None:
+        ranks = [layer["rank"] for layer in found["layers"]]
+        run.log_params({f"rank{i}": rank for i, rank in enumerate(ranks, 1) if rank is not None})
+    run.log_final(final(found), (dataset.name, dataset.digest))
+    run.describe(description(job.config, dataset, TrialFolder(job.folder), in_words(found)))
 
-    Args:
-        run: where they go, and the network as a model.
-        job: whose network is trained.
-        dataset: it was trained on.
-        with_model: False where the network was logged by the run that trained it.
-    """
+
+def _measured_if_possible(job: Job, dataset: Dataset) -> tuple[dict[str, float], list[Plan]]:
+    """As :func:`measure`; a night's training is not thrown away because its timing failed."""
     try:
-        found, planned = measure(job, dataset)
+        return measure(job, dataset)
     except Exception as error:
         log.error("the speed-up could not be measured, all other results stand: %s", describe(error))
         log.debug("the timing failed", exc_info=True)
-        return {}
-    run.log_metrics(found, step=0)
-    if with_model and planned:
-        log_network(run, job, dataset, planned)
-    return found
+        return {}, []
 
 
 def measure(job: Job, dataset: Dataset) -> tuple[dict[str, float], list[Plan]]:
@@ -161,8 +163,16 @@ def plans(job: Job, dataset: Dataset) -> list[Plan]:
     return [engine.plan for engine in engines if engine.plan is not None]
 
 
-def log_network(run: Run, job: Job, dataset: Dataset, plans: Sequence[Plan]) -> None:
-    """Log the network as a model that runs on the engine as planned, and register it where asked for."""
+def log_network(run: Run, job: Job, dataset: Dataset, plans: Sequence[Plan], found: dict[str, Any]) -> None:
+    """Log the network as a model that runs on the engine as planned, and register it where asked for.
+
+    Args:
+        run: whose model it is.
+        job: whose network.
+        dataset: it was trained on.
+        plans: how the engine runs it.
+        found: figures for its description.
+    """
     ways = {plan.batch_size: served.faithful(plan) for plan in plans}
     images = dataset.validation.images[:EXAMPLES]
     example = (images if dataset.scaling is None else dataset.scaling.undone(images)).numpy()
@@ -170,14 +180,15 @@ def log_network(run: Run, job: Job, dataset: Dataset, plans: Sequence[Plan]) -> 
         file = Path(folder) / "network.pt"
         served.save(file, job.module.network, ways, dataset.scaling)
         model = run.log_model(
-            "network",
+            run_name(job.config, dataset),
             loader=served.__name__,
             data=file,
             example=example,
             answers=served.load(file).predict(example),
         )
     if (register := job.config.tracking.register) is not None:
-        version = run.register(model, register)
+        about = description(job.config, dataset, TrialFolder(job.folder), in_words(found))
+        version = run.register(model, register, about)
         log.info("registered as models:/%s/%d", register, version)
 
 

@@ -4,9 +4,9 @@ import contextlib
 import gc
 import json
 import logging
+import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,18 +14,23 @@ from omegaconf import OmegaConf
 
 from ccsweep.config.check import check_values
 from ccsweep.config.schema import Config
+from ccsweep.dotted import leaves
 from ccsweep.errors import UserError
 from ccsweep.files import remove_leftovers, sole, write_text
 from ccsweep.interrupt import finishing
 from ccsweep.study.folder import StudyFolder, TrialFolder
+from ccsweep.study.identity import settings_of
 from ccsweep.tracking import Run, mask, open_parent, prepare, provenance, resolve_uri
 from ccsweep.tracking.find import noted_run
+from ccsweep.tracking.run import NOTE_TAG
 
 ENVIRONMENT_TAG = "ccsweep.environment"
 """File in the study's folder that says with what a trial of a search ran."""
 
 if TYPE_CHECKING:  # torch and Lightning are imported while the store gets ready
     from ccsweep.data.dataset import Dataset
+
+_PROSE = ("training.source", "training.verified")  # about the settings, and no setting
 
 
 @contextlib.contextmanager
@@ -73,13 +78,13 @@ def started(config: Config, folder: TrialFolder, overrides: list[str], dataset: 
         write_text(folder.data, json.dumps({"label": dataset.label, "digest": dataset.digest}) + "\n")
         uri, parent = resolve_uri(config.tracking.uri), None
         if config.tracking.sweep is not None:
-            parent = open_parent(uri, dataset.label, Path(config.tracking.sweep))
+            parent = open_parent(uri, dataset.label, Path(config.tracking.sweep), config.sweep.objectives)
         with finishing():  # an interrupt between starting the run and entering it would leave it RUNNING
             run = Run.start(
                 uri,
                 experiment=dataset.label,
-                name=run_name(config, dataset),
-                params=asdict(config),
+                name=_trial_name(run_name(config, dataset), config, folder),
+                params=params(config),
                 tags=_tags(config, dataset, folder),
                 folder=folder.path,
                 parent_id=parent,
@@ -124,6 +129,34 @@ def write_settings(config: Config, folder: TrialFolder) -> None:
     settings = OmegaConf.structured(config)
     settings.training.resume = None
     write_text(folder.settings, mask(OmegaConf.to_yaml(settings)))
+
+
+def params(config: Config) -> dict[str, object]:
+    """What makes the run: settings that its result depends on and that are not null, ranks as numbers.
+
+    ``rank1`` is the first hidden layer's; where the ranks follow from the weights they are logged at the end.
+    """
+    settings = dict(leaves(settings_of(config)))
+    made = {key: value for key, value in settings.items() if value is not None and key not in _PROSE}
+    made = {key: value for key, value in made.items() if not key.startswith("ranks.") and key != "task"}
+    given = (config.ranks.layers or [])[: config.gated_layers]
+    return made | {"ranks": config.rank_notation} | {f"rank{i}": rank for i, rank in enumerate(given, 1)}
+
+
+def description(config: Config, dataset: "Dataset", folder: TrialFolder, said: str) -> str:
+    """What a run is, what is said of it, and the command that runs it again; Markdown."""
+    return f"**{run_name(config, dataset)}**: {said}.\n\n    {command(folder)}"
+
+
+def command(folder: TrialFolder) -> str:
+    """The command that runs it again."""
+    overrides = [str(line) for line in OmegaConf.load(folder.overrides)]
+    own = [line for line in overrides if not line.startswith("tracking.sweep=")]  # its study's
+    return shlex.join(["python", "-m", "ccsweep", *own])
+
+
+def _trial_name(name: str, config: Config, folder: TrialFolder) -> str:
+    return name if config.tracking.sweep is None else f"{folder.path.name}: {name}"
 
 
 def run_name(config: Config, dataset: "Dataset") -> str:
@@ -187,7 +220,13 @@ class Loaded:
 
 
 def _tags(config: Config, dataset: "Dataset", folder: TrialFolder) -> dict[str, str]:
-    tags = {"ccsweep.task": config.task, "ccsweep.data": dataset.label}
+    tags = {
+        "ccsweep.task": config.task,
+        "ccsweep.data": dataset.label,
+        NOTE_TAG: description(config, dataset, folder, "not finished"),
+    }
+    if config.tracking.sweep is not None:
+        tags |= {"study": Path(config.tracking.sweep).name, "trial": folder.path.name}
     if config.of_a_search:
         import torch
 

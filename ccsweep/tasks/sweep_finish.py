@@ -86,7 +86,8 @@ class _Networks:
 def _time(study: "Study", trials: "Sequence[FrozenTrial]", networks: _Networks) -> None:
     """Time the trials' networks in turns, alone and on one core, and note their speeds."""
     log.info("timing %d trials again, alone", len(trials))
-    timed = {trial.number: result.to_time(*networks.get(trial)) for trial in trials}
+    loaded = {trial.number: networks.get(trial) for trial in trials}
+    timed = {number: result.to_time(*each) for number, each in loaded.items()}
     speeds: dict[str, dict[str, list[float]]] = {str(number): {} for number in timed}
     with alone(), pinned(), Load() as busy:
         for size in MEASURED:
@@ -97,13 +98,14 @@ def _time(study: "Study", trials: "Sequence[FrozenTrial]", networks: _Networks) 
     if busy.cores > 0.2:
         log.warning("others kept %.1f cores busy meanwhile: these speeds are not as alone", busy.cores)
     for trial in trials:
-        _tell(trial, speeds[str(trial.number)], busy.cores, networks)
+        report = _retimed(networks.folder(trial), speeds[str(trial.number)], busy.cores)
+        with _resumed(networks.folder(trial), networks.uri) as run:
+            result.log_final(run, *loaded[trial.number], report)
     note_study(study, StudyNotes(alone={**study_notes(study).alone, **speeds}))
 
 
-def _tell(trial: "FrozenTrial", speeds: dict[str, list[float]], load: float, networks: _Networks) -> None:
-    """Put a trial's speeds into its report and its run, what the study measured beside them."""
-    folder = networks.folder(trial)
+def _retimed(folder: TrialFolder, speeds: dict[str, list[float]], load: float) -> dict[str, Any]:
+    """Put a trial's speeds into its report, what the study measured beside them; returns the report."""
     known = folder.read_report() or {}
     found: dict[str, float] = {LOAD.key: load}
     for key, (value, least, greatest) in speeds.items():
@@ -111,8 +113,7 @@ def _tell(trial: "FrozenTrial", speeds: dict[str, list[float]], load: float, net
             found[in_study(key)] = known.get(in_study(key), known[key])
         found |= {key: value, low(key): least, high(key): greatest}
     folder.write_report(known | found)
-    with _resumed(folder, networks.uri) as run:
-        run.log_metrics(found, step=0)
+    return known | found
 
 
 def _make_whole(trial: "FrozenTrial", networks: _Networks) -> bool:
@@ -125,7 +126,9 @@ def _make_whole(trial: "FrozenTrial", networks: _Networks) -> bool:
         if job.config.task == "train":
             run.log_artifact(checkpoint.best(folder.path), "checkpoints")
             result.draw_figures(run, job, dataset)
-        result.log_network(run, job, dataset, result.plans(job, dataset))
+        report = folder.read_report() or {}
+        result.log_network(run, job, dataset, result.plans(job, dataset), report)
+        result.log_final(run, job, dataset, report)  # again: they are the model's, too
         for file in (folder.settings, folder.overrides, folder.report):
             run.log_artifact(file)
         for file in _environment(run, folder, networks):

@@ -1,5 +1,6 @@
 """A trained network among a run's outputs, as an MLflow model, and in the registry if it is to be there."""
 
+import re
 import shutil
 import tempfile
 import warnings
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     from mlflow import MlflowClient
 
-_PACKAGES = ("torch", "numpy", "numba")  # what the engine computes with
-_IMPORTED = (*_PACKAGES, "rich", "annotated-types", "filelock", "psutil", "scipy")
-"""What its sources import, where they are in the model themselves."""
+_REFUSED = re.compile(r"""[/:.%"']""")  # characters of a name
 _SOURCES = Path(__file__).parents[1]
+_IMPORTED = ("torch", "numpy", "numba", "rich", "annotated-types", "filelock", "psutil", "scipy")
+"""What the sources of a model that is served import."""
 
 
 def log_model(
@@ -32,20 +33,18 @@ def log_model(
     data: Path,
     example: "np.ndarray",
     answers: "np.ndarray",
-    with_code: bool = False,
 ) -> str:
-    """Log a model of MLflow's ``pyfunc`` kind; takes about half a second.
+    """Log a model of MLflow's ``pyfunc`` kind, with this package's sources: who loads it needs no ccsweep.
 
     Args:
         client: of the store at ``uri``.
         uri: of the store.
         run_id: the run it is an output of.
-        name: among the run's models.
+        name: among the run's models; what MLflow takes in no name becomes ``_``.
         loader: module whose ``_load_pyfunc`` reads ``data``.
         data: a file, copied into the model.
         example: a few inputs (batch, in_features), kept with it.
         answers: to these inputs, (batch, outputs).
-        with_code: put this package's sources into the model, so that it loads where they are not installed.
 
     Returns:
         The model's id.
@@ -63,21 +62,19 @@ def log_model(
 
     with store_errors(uri), tempfile.TemporaryDirectory() as scratch:
         experiment = client.get_run(run_id).info.experiment_id
-        model = client.create_logged_model(experiment, name=name, source_run_id=run_id)
+        model = client.create_logged_model(experiment, name=_REFUSED.sub("_", name), source_run_id=run_id)
         folder = Path(scratch) / "model"
-        code = None
-        if with_code:
-            code = Path(scratch) / _SOURCES.name
-            shutil.copytree(_SOURCES, code, ignore=shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc"))
+        code = Path(scratch) / _SOURCES.name
+        shutil.copytree(_SOURCES, code, ignore=shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc"))
         mlflow.pyfunc.save_model(
             folder,
             loader_module=loader,
             data_path=str(data),
-            code_paths=code and [str(code)],
+            code_paths=[str(code)],
             signature=ModelSignature(batches(example), batches(answers)),
             input_example=example,
             # Given, because MLflow would find them out by loading the model in another process.
-            pip_requirements=_requirements(_IMPORTED if with_code else _PACKAGES),
+            pip_requirements=_requirements(_IMPORTED),
             mlflow_model=Model(run_id=run_id, model_id=model.model_id, model_uuid=model.model_id),
         )
         client.log_model_artifacts(model.model_id, str(folder))
@@ -86,19 +83,19 @@ def log_model(
     return model.model_id
 
 
-def register(client: "MlflowClient", uri: str, run_id: str, model_id: str, name: str) -> int:
-    """Make a logged model the next version of ``name`` in the registry; returns its number."""
+def register(client: "MlflowClient", uri: str, run_id: str, model_id: str, name: str, text: str) -> int:
+    """Make a logged model, described by ``text``, the next version of ``name``; returns its number."""
     from mlflow.exceptions import MlflowException
 
     with store_errors(uri):
         try:
-            client.create_registered_model(name)
+            client.create_registered_model(name, description=text)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         # By its place: a models:/ address is looked up in the store that the process calls its own.
         place = client.get_logged_model(model_id).artifact_location
-        made = client.create_model_version(name, place, run_id=run_id, model_id=model_id)
+        made = client.create_model_version(name, place, run_id=run_id, model_id=model_id, description=text)
     return int(made.version)
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ccsweep.errors import Pruned
 from ccsweep.interrupt import finishing
@@ -25,11 +25,11 @@ from ccsweep.tracking.provenance import code_tags
 from ccsweep.tracking.store import experiment_id, prepare
 
 if TYPE_CHECKING:
-    import numpy as np
     from mlflow import MlflowClient
 
 ERROR_TAG = "ccsweep.error"
 PRUNED_TAG = "ccsweep.pruned"
+NOTE_TAG = "mlflow.note.content"
 
 _BATCH = 100  # parameters or tags that MLflow takes in one call
 _DIGEST_LIMIT = 36  # characters
@@ -56,6 +56,7 @@ class Run:
         self.uri = uri  # may hold a password: show mask(uri)
         self._client = client
         self._monitor = monitor
+        self.model_id: str | None = None  # of the network that it logged
         self._ended = False
         self._ending = threading.Lock()
 
@@ -151,6 +152,46 @@ class Run:
             with store_errors(self.uri):
                 self._client.log_batch(self.id, metrics=batch)
 
+    def log_final(self, metrics: Mapping[str, float], dataset: tuple[str, str]) -> None:
+        """Log what a run came to, each figure under its own short name, and link it to model and data.
+
+        What the run has already is logged again only for its model.
+
+        Args:
+            metrics: final values.
+            dataset: name and digest of what they were measured on, as :meth:`log_dataset` has them.
+        """
+        from mlflow.entities import Metric
+
+        with store_errors(self.uri):
+            known = self._client.get_run(self.id).data.metrics if self.model_id is None else {}
+        now, (name, digest) = int(time.time() * 1000), dataset
+        batch = [
+            Metric(
+                key,
+                float(value),
+                now,
+                0,
+                model_id=self.model_id,
+                dataset_name=name,
+                dataset_digest=digest[:_DIGEST_LIMIT],
+            )
+            for key, value in metrics.items()
+            if known.get(key) != value
+        ]
+        with store_errors(self.uri):
+            self._client.log_batch(self.id, metrics=batch)
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Log parameters that are known only now; one that the run has already stays as it is."""
+        with store_errors(self.uri):
+            known = self._client.get_run(self.id).data.params
+        self._log_params({key: value for key, value in params.items() if key not in known})
+
+    def describe(self, text: str) -> None:
+        """Give the run a description, in Markdown, which the UI shows above everything else."""
+        self.set_tags({NOTE_TAG: text})
+
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy a file, or a folder under its own name, into the run's artifacts.
 
@@ -162,33 +203,18 @@ class Run:
             with store_errors(self.uri), without_passwords(file) as shown:
                 self._client.log_artifact(self.id, str(shown), place)
 
-    def log_model(
-        self,
-        name: str,
-        *,
-        loader: str,
-        data: Path,
-        example: "np.ndarray",
-        answers: "np.ndarray",
-        with_code: bool = False,
-    ) -> str:
+    def log_model(self, name: str, **about: Any) -> str:
         """Log a trained network as an MLflow model; returns its id. See ``model.log_model``."""
-        about = {
-            "loader": loader,
-            "data": data,
-            "example": example,
-            "answers": answers,
-            "with_code": with_code,
-        }
-        return log_model(self._client, self.uri, self.id, name, **about)  # type: ignore[arg-type]
+        self.model_id = log_model(self._client, self.uri, self.id, name, **about)
+        return self.model_id
 
     def check_registry(self, name: str) -> None:
         """Raise UserError if the store's registry would not take a model of this name."""
         check_registry(self._client, self.uri, name)
 
-    def register(self, model_id: str, name: str) -> int:
-        """Put a logged model into the store's registry; returns the number of the version."""
-        return register(self._client, self.uri, self.id, model_id, name)
+    def register(self, model_id: str, name: str, text: str) -> int:
+        """Put a logged model into the store's registry, described by ``text``; returns the version."""
+        return register(self._client, self.uri, self.id, model_id, name, text)
 
     def log_dataset(
         self,

@@ -134,7 +134,8 @@ def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return client.create_experiment(name, artifact_location=_artifact_location(uri, name))
+            place = _artifact_location(uri, name)
+            return client.create_experiment(name, place, {"mlflow.note.content": _about(name)})
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -146,6 +147,16 @@ def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
             f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
     return experiment.experiment_id
+
+
+def _about(name: str) -> str:
+    return (
+        f"Networks trained and tested on **{name}** with ccsweep. Metrics without a slash are what a run "
+        "came to, under the names of its report.json: `test_error`, `density`, `measured_speedup_batch1`, "
+        "... Its ranks are the parameters `rank1`, `rank2`, ..., and its description has the command that "
+        "runs it again. Trials of a study have its name in the tag `study`; the tag `front` says which of "
+        "them no other one beats."
+    )
 
 
 def _is_ready(path: Path) -> bool:

@@ -9,8 +9,9 @@ from mlflow import MlflowClient
 from optuna import Study
 from optuna.trial import TrialState
 
+from ccsweep.study.alone import trials_of
 from ccsweep.study.folder import StudyFolder, TrialFolder
-from ccsweep.study.notes import study_notes
+from ccsweep.study.notes import StudyNotes, note_study, study_notes
 from ccsweep.sweep.mlflow import Tracker, agree, settle_run
 from ccsweep.tracking import Run, open_parent
 from tests.report.study import studies
@@ -146,3 +147,45 @@ def test_runs_come_to_agree_with_the_trials(
     agree(study, folder, uri)
     found = {name: client.get_run(run_id).info.status for name, run_id in runs.items()}
     assert found == {name: status for name, (_, status) in left.items()}
+
+
+def test_runs_come_to_have_the_figures_of_the_study(
+    study: Study, folder: StudyFolder, uri: str, client: MlflowClient
+) -> None:
+    """MLflow sorts as the study does: by speeds as they are alone, not as they were measured in between."""
+    parent = open_parent(uri, "tests", folder.path)
+    speeds = [4.0, 3.0, 5.12, 1.0]
+    for number, speed in enumerate(speeds):
+        studies.add(study, TrialState.COMPLETE, [1.0 + number, speed])
+        run = start(folder.trial(str(number)), uri, parent)
+        run.log_metrics({"validation_error": 1.0 + number, "measured_speedup_batch1": speed}, step=0)
+        run.end("FINISHED")
+    alone = {"0": [1.0, 0.9, 1.1], "1": [3.0, 2.9, 3.1]}
+    note_study(study, StudyNotes(alone={n: {"measured_speedup_batch1": v} for n, v in alone.items()}))
+    agree(study, folder, uri)
+    order = ["metrics.measured_speedup_batch1 DESC"]
+    (experiment,) = [e.experiment_id for e in client.search_experiments() if e.name == "tests"]
+    query = f"tags.`mlflow.parentRunId` = '{parent}'"
+    found = client.search_runs([experiment], query, order_by=order)
+    known = {
+        Path(run.data.tags["ccsweep.folder"]).name: (
+            run.data.metrics["measured_speedup_batch1"],
+            run.data.metrics["measured_speedup_batch1_in_study"],
+            run.data.tags["front"],
+            run.data.tags["knee"],
+        )
+        for run in found
+    }
+    # The last two were not timed again: they are taken down by the median of what the others lost.
+    assert list(known.items()) == [
+        ("2", (5.12 * 0.625, 5.12, "yes", "no")),
+        ("1", (3.0, 3.0, "yes", "yes")),
+        ("0", (1.0, 4.0, "yes", "no")),
+        ("3", (0.625, 1.0, "no", "no")),
+    ]
+    by_study = sorted(trials_of(study), key=lambda trial: -trial.values[1])
+    assert [str(trial.number) for trial in by_study] == list(known)
+    told = client.get_run(found[0].info.run_id).info.status
+    agree(study, folder, uri)  # nothing is left to be said
+    histories = [client.get_metric_history(run.info.run_id, "measured_speedup_batch1") for run in found]
+    assert (told, [len(history) for history in histories]) == ("FINISHED", [2, 1, 2, 2])

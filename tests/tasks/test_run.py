@@ -1,13 +1,14 @@
 """Whole runs as they are tracked, on the embedded digits."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ccsweep.errors import UserError
-from ccsweep.figures import VALIDATION_ERROR
+from ccsweep.figures import RUN, VALIDATION_ERROR
 from ccsweep.study.folder import TrialFolder
 from ccsweep.tasks.run import held
 from tests.conftest import User
@@ -24,14 +25,28 @@ def test_the_run_is_tracked(digits: tuple[User, Any]) -> None:
     params = run.data.params
     assert params["training.epochs"] == "4"
     assert params["data.name"] == "digits"
-    assert params["ranks.layers"] == "[16, 12]"
-    assert params["training.resume"] == "null"
+    assert (params["ranks"], params["rank1"], params["rank2"]) == ("16-12", "16", "12")
+    assert not [key for key in params if key.startswith(("sweep", "tracking", "training.source"))]
+    assert "null" not in params.values()
     assert VALIDATION_ERROR.metric == "validation/error"
     assert {"validation/error", "validation/layer1/density", "train/loss", "test/error"} <= set(
         run.data.metrics
     )
-    assert run.data.metrics["measured_speedup_batch1"] == reports(user)[0]["measured_speedup_batch1"]
+    report = reports(user)[0]
+    final = {figure.key: report[figure.key] for figure in RUN if figure.key in report}
+    assert {"test_error", "validation_error", "density", "false_off", "best_epoch", "seconds"} <= set(final)
+    assert {key: run.data.metrics[key] for key in final} == final
+    assert run.data.tags["mlflow.note.content"].startswith("**digits 16-12 svd s0**: test error ")
+    assert run.data.tags["mlflow.note.content"].endswith(
+        f"\n\n    {shlex.join(['python', '-m', 'ccsweep', *SHORT])}"
+    )
     assert len(run.outputs.model_outputs) == 1
+    model = MlflowClient(f"sqlite:///{user.folder}/outputs/mlflow.db").get_logged_model(
+        run.outputs.model_outputs[0].model_id
+    )
+    assert model.name == "digits 16-12 svd s0"
+    of_model = {m.key: (m.value, m.dataset_name) for m in model.metrics}
+    assert of_model["test_error"] == (report["test_error"], "digits")
     (data,) = run.inputs.dataset_inputs
     assert data.dataset.name == "digits"
     assert data.dataset.digest == reports(user)[0]["data_digest"]

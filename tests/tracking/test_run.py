@@ -254,7 +254,8 @@ class TestParent:
         assert open_parent(uri, "mnist", sweep) == first
         parent = client.get_run(first)
         assert (parent.info.status, parent.info.run_name) == ("RUNNING", "sweep sweep")
-        assert parent.data.tags["ccsweep.task"] == "sweep"
+        assert (parent.data.tags["ccsweep.task"], parent.data.tags["study"]) == ("sweep", "sweep")
+        assert f"python -m ccsweep.tracking.ui --study {sweep}" in parent.data.tags["mlflow.note.content"]
         close_parent(uri, sweep, "FAILED")
         assert client.get_run(first).info.status == "FAILED"
 

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import socket
@@ -8,9 +9,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
+from ccsweep.errors import UserError
 from ccsweep.tracking import ui
 from ccsweep.tracking.find import find_run
+from ccsweep.tracking.parent import open_parent
 from ccsweep.tracking.run import Run
 
 
@@ -29,6 +33,41 @@ def test_a_taken_port_is_one_line(tmp_path, monkeypatch, capsys):
 def test_a_server_has_pages_of_its_own(capsys):
     assert ui.main(["--uri", "http://ann:pw@host:5000"]) == 0
     assert capsys.readouterr().out == "The runs are on a server: http://ann:***@host:5000\n"
+
+
+def test_the_pages_that_compare_the_trials_of_a_study(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    uri, sweep = f"sqlite:///{tmp_path}/outputs/mlflow.db", tmp_path / "outputs" / "sweeps" / "s"
+    settings = {"experiment": "mnist", "tags": {}, "system_metrics": False}
+    assert ui.main(["--study", str(sweep)]) == 2
+    assert capsys.readouterr().err == (
+        f"--study: {sweep} has no run in MLflow; expected the folder of a study or a grid\n"
+    )
+    parent = open_parent(uri, "mnist", sweep, {"density": "minimize", "validation_error": "minimize"})
+    with pytest.raises(UserError) as refusal:
+        ui.pages(uri, sweep)
+    assert str(refusal.value) == (
+        f"--study: no trial of {sweep} has ended well, so there is nothing to compare"
+    )
+    for trial, ranks in enumerate(({"rank1": 16, "rank2": 12}, {"rank1": 8}, {})):
+        place = {"folder": sweep / "trials" / str(trial), "parent_id": parent}
+        run = Run.start(uri, name=str(trial), params={"ranks": "-", **ranks}, **place, **settings)
+        run.log_metrics({"validation_error": 2.0, "density": 0.2, "validation/error": 3.0}, step=0)
+        run.end("FINISHED")
+    page = f"#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=ccsweep-{parent[:8]}"
+    assert ui.pages(uri, sweep) == {"trials": page, "compare": f"{page}&compareRunsMode=CHART"}
+    tags = MlflowClient(uri).get_experiment("1").tags
+    view = json.loads(tags[f"mlflow.sharedViewState.ccsweep-{parent[:8]}"])
+    assert view["searchFilter"] == f"tags.`mlflow.parentRunId` = '{parent}'"
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`density`", True)
+    assert view["selectedColumns"] == [
+        *("params.`ranks`", "params.`rank1`", "params.`rank2`"),
+        *("metrics.`density`", "metrics.`validation_error`"),
+        *("tags.`trial`", "tags.`front`", "tags.`study`"),
+    ]
+    (chart,) = view["compareRunCharts"]  # MLflow leaves out a run that lacks one of its axes
+    assert (chart["selectedParams"], chart["selectedMetrics"]) == (["rank1"], ["density", "validation_error"])
+    assert ui.command(uri, sweep) == "python -m ccsweep.tracking.ui --study outputs/sweeps/s"
 
 
 def test_the_command_that_shows_a_store(tmp_path, monkeypatch):
