@@ -8,12 +8,12 @@ from functools import reduce
 from operator import getitem
 from typing import Any
 
-from ccsweep.config.keys import with_role
+from ccsweep.config.keys import has_role, with_role
 from ccsweep.config.marks import ASIDE
 from ccsweep.config.schema import Config
 
 
-def identity(config: Config, overrides: Sequence[str] = ()) -> str:
+def identity(config: Config, overrides: Sequence[str] = (), swept: Sequence[str] = ()) -> str:
     """A hash of all settings that a result depends on, 64 hex digits.
 
     An estimator that is not used changes nothing: its settings count only where there are ranks.
@@ -31,6 +31,8 @@ def identity(config: Config, overrides: Sequence[str] = ()) -> str:
         named = [o for o in named if o.startswith("ranks")]
     if not trained_here:
         settings["named"] = [o.partition("=")[0] for o in named]
+    if aside := sorted(o for o in swept if has_role(o.partition("=")[0], *ASIDE)):
+        settings["swept"] = aside
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

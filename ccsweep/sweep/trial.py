@@ -79,7 +79,7 @@ def run_trial(bench: Bench, trial: "Trial", folder: TrialFolder) -> Ending | Hel
     try:
         cfg = bench.composer.config(overrides)
         settings = settings_in(cfg)
-        same = identity(settings, overrides)
+        same = identity(settings, overrides, own)
     except Exception as error:
         return ending_after(trial.number, error)
     twin = persistently(lambda: _take(bench, trial, same))

@@ -67,6 +67,12 @@ def test_what_a_result_does_not_depend_on_is_left_out(key: str, value: object, u
     assert identity(changed(usual, key, value)) == BEFORE[""]
 
 
+def test_what_is_swept_all_the_same_makes_points(usual: Config) -> None:
+    dense, skipping = (identity(usual, swept=[f"training.step={way}"]) for way in ("dense", "skipping"))
+    assert len({dense, skipping, BEFORE[""]}) == 3
+    assert identity(usual, swept=["training.l1=1e-4"]) == BEFORE[""]  # counts as a setting, as ever
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

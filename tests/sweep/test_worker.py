@@ -226,6 +226,16 @@ def test_a_trial_that_waits_gets_the_result_of_the_other_worker(begin: Begin) ->
     assert (trial.values, notes(trial).reuses, notes(trial).held) == ([2.5], 0, None)
 
 
+def test_ways_to_the_same_result_are_all_run_where_they_are_what_is_swept(begin: Begin) -> None:
+    ran: list[str] = []
+    worker, study = begin(
+        lambda cfg: (ran.append(cfg.training.step), report(cfg))[1], "training.step=skipping,dense"
+    )
+    assert worker.work() == DONE
+    assert ran == ["skipping", "dense"]
+    assert [notes(trial).reuses for trial in study.get_trials()] == [None, None]
+
+
 def test_a_trial_that_waited_for_a_failure_is_run(begin: Begin) -> None:
     worker, study = begin(report, *TWINS)
     other = elsewhere(worker, study)
