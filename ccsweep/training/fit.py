@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor
 
 from ccsweep.config.schema import Config
@@ -232,7 +233,8 @@ class Job:
             precision="bf16-mixed" if self.config.training.precision == "bfloat16" else "32-true",
             max_epochs=self.config.training.epochs,
             callbacks=callbacks,
-            plugins=[checkpoint.AtomicCheckpointIO()],
+            # One process, also where SLURM's variables make Lightning think of many.
+            plugins=[checkpoint.AtomicCheckpointIO(), LightningEnvironment()],
             default_root_dir=self.folder,
             logger=False,  # figures go to the tracked run, by epoch
             enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),

@@ -65,6 +65,13 @@ def test_calibration_images_are_spread_over_the_training_set(small_config, small
     assert torch.equal(calibration_images(small_config(calibration=500), small_data), train)
 
 
+def test_a_job_of_several_tasks_is_no_reason_for_more_processes(small_job, monkeypatch) -> None:
+    """Lightning refuses what it takes for a mistake of who started it."""
+    for name, value in {"SLURM_JOB_NAME": "wrap", "SLURM_NTASKS": "2", "SLURM_JOB_ID": "7"}.items():
+        monkeypatch.setenv(name, value)
+    small_job(epochs=1).fit(Figures())
+
+
 @pytest.mark.parametrize("step", ["dense", "skipping"])
 def test_a_resumed_job_comes_to_what_an_unbroken_one_does(
     step: str, small_config, small_data: Dataset, tmp_path, caplog
