@@ -1,11 +1,11 @@
 # make lists the targets. Everything is installed into .venv from requirements.lock.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow mutants lint ui lock clean
+.PHONY: help setup run test test-slow test-cluster services mutants lint ui lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: .venv/.complete  ## install everything, pinned, into .venv
 
@@ -23,10 +23,16 @@ run: setup  ## the main job: train the paper's SVHN network with its estimator (
 	$(BIN)/python -m ccsweep +experiment=svhn training.max_minutes=2
 
 test: setup  ## run the tests but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not slow and not cluster'
 
 test-slow: setup  ## run the others: kills, whole studies, foreign CPUs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
+
+test-cluster: setup  ## run those on a real SLURM, PostgreSQL and MLflow server, which root on Debian gets
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster
+
+services: setup  ## bring these up to try sweeps on; make services DOWN=1 takes them down
+	@$(BIN)/python -m benchmarks.services $(if $(DOWN),down,up)
 
 mutants: setup  ## small mistakes put into one room: do its tests notice? ROOM=estimator, or network, training/fit; SAMPLE=100 tries so many
 	$(BIN)/python -m tests.mutants $(or $(ROOM),estimator) $(SAMPLE)

@@ -121,7 +121,7 @@ def _line(error: Exception, folder: TrialFolder | None = None) -> str | None:
     if fault is not None and is_full_disk(fault):
         place = getattr(fault, "filename", None) or (folder.path if folder is not None else Path.cwd())
         again = "give the same command again"
-        if folder is not None and (folder.checkpoints / "last.ckpt").exists():
+        if folder is not None and folder.last_checkpoint.exists():
             again = f"go on with: {shlex.join(['python', '-m', 'ccsweep', f'training.resume={folder.path}'])}"
         return f"{place}: no space left on device; make room there, then {again}"
     if fault is not None and not isinstance(fault, OSError):

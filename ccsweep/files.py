@@ -40,6 +40,11 @@ def whole(path: Path) -> Iterator[Path]:
         raise
 
 
+def is_special(path: Path) -> bool:
+    """Whether something is there that is no file and no folder: a device or a pipe, and no database."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes left of files that were to be :func:`whole`, in all of ``folder``.
 

@@ -42,6 +42,11 @@ def finishing() -> Iterator[None]:
             raise KeyboardInterrupt
 
 
+def is_pending() -> bool:
+    """Whether an interrupt waits for what is being finished, which should make haste."""
+    return _waiting
+
+
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     global _waiting
     if _depth > 0 and not _waiting:

@@ -147,6 +147,7 @@ class TrackingConfig:
     sweep: str | None
     register: str | None
     system_metrics: bool
+    patience: Annotated[float, Ge(0), "a number of minutes, 0 or more"]
 
 
 @dataclass

@@ -73,6 +73,7 @@ class TrialFolder:
     record = _File("trial.json")
     environment = _File("environment.json")
     checkpoints = _File("checkpoints")
+    last_checkpoint = _File("checkpoints/last.ckpt")  # to go on from
     figures = _File("figures.png")
     benchmark = _File("benchmark.json")
     log = _File("run.log")

@@ -62,6 +62,8 @@ class Notes:
     """The point that the command asked for, as JSON."""
     retry_of: int | None = None
     """The first trial of its point, of which this is another try."""
+    resumes: int | None = None
+    """The try before this one, whose run it goes on with if there is a checkpoint."""
     attempt: int = 0
     """Tries of its point before this one."""
     held: int | None = None
@@ -114,6 +116,10 @@ class StudyNotes:
     settings: dict[str, Any] | None = None
     """What all trials begin from, passwords masked."""
     folder: str | None = None
+    id: str | None = None
+    """Drawn when it began, and in its folder, too: another host's folder may have the same path."""
+    sweeper: dict[str, Any] | None = None
+    """The lease of who runs it, see :mod:`ccsweep.sweep.cluster.claim`."""
     uri: str | None = None
     """Of the runs' store, masked."""
     commit: str | None = None

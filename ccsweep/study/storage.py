@@ -1,28 +1,26 @@
 """Where a study's trials are kept: a journal file in its folder, or any storage that Optuna knows.
 
-A journal that was cut off (a full disk, a crash of the machine) is mended before a sweep goes on; what the
-lost lines said is in the trials' own folders, see :mod:`ccsweep.study.record`.
+Each call of a storage is made again for a minute while it does not answer, whoever makes it: a database may
+be started anew at any moment.
 """
 
 import json
 import logging
 import os
-import shutil
 import socket
+import sys
 import time
 import warnings
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ccsweep.errors import UserError
-from ccsweep.files import whole
+from ccsweep.files import is_special
 from ccsweep.interrupt import finishing
 from ccsweep.study.folder import StudyFolder
 from ccsweep.tracking.client import plain
 from ccsweep.tracking.mask import mask
-from ccsweep.tracking.outcome import describe
 
 if TYPE_CHECKING:  # half a second
     from optuna import Study
@@ -78,7 +76,7 @@ def connect(folder: StudyFolder, url: str | None, ready: bool = False) -> "BaseS
     path = folder.journal
     try:
         lock = JournalFileSymlinkLock(str(path), grace_period=_LOCK_SECONDS)
-        return JournalStorage(Whole(str(path), lock_obj=lock))
+        return _patient(JournalStorage(Whole(str(path), lock_obj=lock)))
     except OSError as error:
         raise _unwritable(path, error) from error
     except Exception as error:  # Optuna raises a dozen kinds, one for each way a line can be wrong
@@ -144,90 +142,69 @@ def create(folder: StudyFolder, url: str | None, objectives: dict[str, str]) -> 
     except Exception as error:
         if url is None:
             raise
-        raise UserError(f"sweep.storage={mask(url)}: failed ({_reason(error)}); {_HINT}") from error
+        raise UserError(f"sweep.storage={mask(url)}: failed ({reason_of(error)}); {_HINT}") from error
     return study
 
 
-def mend(folder: StudyFolder) -> bool:
-    """Cut the journal off before the first line that cannot be read, keeping a copy; whether there was one.
-
-    What comes after such a line may speak of other trials than it did: trials are counted in the order of
-    their lines. Nobody else may be using the file.
-    """
-    path = folder.journal
-    for lock in path.parent.glob(f"{path.name}.lock*"):  # of a process that was killed while it wrote
-        lock.unlink(missing_ok=True)
-    if not path.is_file():
-        return False
-    good = []
-    lines = path.read_bytes().splitlines(keepends=True)
-    for line in lines:
-        try:
-            ok = line.endswith(b"\n") and isinstance(json.loads(line), dict)
-        except ValueError:
-            ok = False
-        if not ok:
-            break
-        good.append(line)
-    if not _plays(good):  # a line may be whole, and say what cannot be
-        good = good[: bisect_left(range(len(good)), True, key=lambda count: not _plays(good[: count + 1]))]
-    if len(good) == len(lines):
-        return False
-    copy = _free(path.with_name(f"{path.name}.damaged"))
-    shutil.copy2(path, copy)
-    with whole(path) as partial:
-        partial.write_bytes(b"".join(good))
-    log.warning(
-        "%s: the last %d of %d lines are damaged and were dropped; the file as it was is kept in %s",
-        path,
-        len(lines) - len(good),
-        len(lines),
-        copy.name,
-    )
-    return True
-
-
-def _plays(lines: list[bytes]) -> bool:
-    """Whether Optuna can read a journal of these lines."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import BaseJournalBackend
-
-    class Lines(BaseJournalBackend):
-        def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-            return map(json.loads, lines[log_number_from:])
-
-        def append_logs(self, logs: list[dict[str, Any]]) -> None:
-            raise OSError("a journal that is tried is only read")
-
-    try:
-        for study in (storage := JournalStorage(Lines())).get_all_studies():
-            storage.get_all_trials(study._study_id, deepcopy=False)
-        return True
-    except Exception:
-        return False
-
-
-def persistently(action: Callable[[], T]) -> T:
+def persistently(action: Callable[[], T], ends_trial: bool = False) -> T:
     """Do it, and again for a minute while the storage does not answer; returns what it returns.
 
     An interrupt waits for it: in the middle of a commit it could leave half of it.
 
+    Args:
+        action: calls the storage.
+        ends_trial: having been done counts as doing it.
+
     Raises:
         StorageInternalError, OSError: the storage stayed away.
     """
-    from optuna.exceptions import StorageInternalError
+    from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
-    began, pause = time.monotonic(), 0.5
+    began, pause, away = time.monotonic(), 0.5, None
     while True:
         try:
             with finishing():
                 return action()
-        except (StorageInternalError, OSError) as error:
-            if time.monotonic() - began > PATIENCE:
+        except UpdateFinishedTrialError:
+            if away is None or not ends_trial:
                 raise
-            log.warning("the storage failed, trying again: %s", describe(error))
-            time.sleep(pause)
-            pause = min(2 * pause, 8.0)
+            return True  # type: ignore[return-value]  # it was, and only the answer was lost
+        except _failures() as error:
+            away = error
+        if time.monotonic() - began > PATIENCE:
+            if isinstance(away, StorageInternalError | OSError):
+                raise away
+            raise StorageInternalError(reason_of(away)) from away
+        log.warning("the storage failed, trying again: %s", reason_of(away))
+        time.sleep(pause)
+        pause = min(2 * pause, 8.0)
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    """What a storage raises that does not answer; in a commit Optuna hands on what its driver raises."""
+    from optuna.exceptions import StorageInternalError
+
+    found: list[type[BaseException]] = [StorageInternalError, OSError]
+    if (sqlalchemy := sys.modules.get("sqlalchemy.exc")) is not None:
+        found += [sqlalchemy.OperationalError, sqlalchemy.InterfaceError]
+    return tuple(found)
+
+
+def _patient(storage: "BaseStorage") -> "BaseStorage":
+    """The same storage, each call of it made :func:`persistently`."""
+    from optuna.storages import BaseStorage
+
+    def method(name: str) -> Callable[..., Any]:
+        def call(self: BaseStorage, *args: Any, **options: Any) -> Any:
+            action = getattr(storage, name)
+            return persistently(lambda: action(*args, **options), name == "set_trial_state_values")
+
+        return call
+
+    names = [name for name, value in vars(BaseStorage).items() if callable(value) and name[0] != "_"]
+    patient = type("Patient", (BaseStorage,), {name: method(name) for name in names})()
+    patient._backend = storage
+    return cast("BaseStorage", patient)
 
 
 def _name(folder: StudyFolder, storage: "BaseStorage", url: str | None) -> str:
@@ -237,7 +214,7 @@ def _name(folder: StudyFolder, storage: "BaseStorage", url: str | None) -> str:
 
 
 def _database(url: str, ready: bool) -> "BaseStorage":
-    from optuna.storages import RDBStorage
+    from optuna.storages import RDBStorage, _CachedStorage
     from sqlalchemy import create_engine
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -250,6 +227,8 @@ def _database(url: str, ready: bool) -> "BaseStorage":
         if parts.host:  # a database driver may wait for minutes for a host that is not there
             port = parts.port or _PORTS.get(backend, 0)
             socket.create_connection((parts.host, port), timeout=SECONDS).close()
+        if backend == "sqlite" and parts.database and is_special(Path(parts.database)):
+            raise UserError(f"{shown}: is a device or a pipe; expected a file, or a new one's place")
         if backend == "sqlite":
             options = {"connect_args": {"timeout": 60}}
         if not ready:
@@ -257,7 +236,7 @@ def _database(url: str, ready: bool) -> "BaseStorage":
             engine.connect().close()
             engine.dispose()
     except OSError as error:
-        reason = f"no answer in {SECONDS:.0f} s" if isinstance(error, TimeoutError) else _reason(error)
+        reason = f"no answer in {SECONDS:.0f} s" if isinstance(error, TimeoutError) else reason_of(error)
         raise UserError(f"{shown}: does not answer ({reason}); {_HINT}") from error
     except (ArgumentError, NoSuchModuleError, ValueError, OverflowError) as error:
         raise UserError(
@@ -267,13 +246,14 @@ def _database(url: str, ready: bool) -> "BaseStorage":
     except ImportError as error:
         raise UserError(f"{shown}: {error.name or error} is not installed; pip install it") from error
     except SQLAlchemyError as error:
-        raise UserError(f"{shown}: cannot be opened ({_reason(error)}); {_HINT}") from error
+        raise UserError(f"{shown}: cannot be opened ({reason_of(error)}); {_HINT}") from error
     try:
-        return RDBStorage(
+        storage = RDBStorage(
             url, engine_kwargs=options, skip_compatibility_check=ready, skip_table_creation=ready
         )
+        return _patient(_CachedStorage(storage))
     except Exception as error:
-        raise UserError(f"{shown}: cannot be used ({_reason(error)}); {_HINT}") from error
+        raise UserError(f"{shown}: cannot be used ({reason_of(error)}); {_HINT}") from error
 
 
 def _quiet() -> None:
@@ -289,21 +269,14 @@ def _known(folder: StudyFolder) -> str:
     return f"in {around} there are {', '.join(names)}" if names else f"{around} holds none at all"
 
 
-def _free(path: Path) -> Path:
-    free, count = path, 1
-    while free.exists():
-        count += 1
-        free = path.with_name(f"{path.name}{count}")
-    return free
-
-
 def _unwritable(path: Path, error: OSError) -> UserError:
     return UserError(
-        f"{path}: cannot be used ({_reason(error)}); choose another sweep.name or hydra.sweep.dir"
+        f"{path}: cannot be used ({reason_of(error)}); choose another sweep.name or hydra.sweep.dir"
     )
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """What a storage's error comes from, in a few words."""
     while error.__cause__ is not None:  # Optuna and SQLAlchemy pass on what the database said
         error = error.__cause__
     if isinstance(error, OSError) and error.strerror:

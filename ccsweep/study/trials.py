@@ -201,7 +201,7 @@ def try_again(study: "Study", trial: FrozenTrial, trials: Iterable[FrozenTrial])
     first, known = first_attempt(trial), notes(trial)
     if last_attempts(trials)[first] != trial.number or not _is_known(trial):
         return
-    again = {"retry_of": first, "attempt": known.attempt + 1}
+    again = {"retry_of": first, "resumes": trial.number, "attempt": known.attempt + 1}
     if known.point is not None:
         again["point"] = known.point  # type: ignore[assignment]
     study.enqueue_trial(params_of(trial), user_attrs=again)

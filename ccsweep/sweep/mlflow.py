@@ -19,6 +19,8 @@ from ccsweep.study.folder import StudyFolder, TrialFolder
 from ccsweep.study.front import best_so_far, counted, hypervolume, knee, pareto
 from ccsweep.study.notes import StudyNotes, note_study, notes, study_notes
 from ccsweep.tracking import Run, close_parent, resolve_uri
+from ccsweep.tracking.away.spool import send_kept
+from ccsweep.tracking.away.wait import wait_for
 from ccsweep.tracking.find import FOLDER_TAG, run_id_of, store_of
 from ccsweep.tracking.mask import mask
 from ccsweep.tracking.outcome import Status, describe
@@ -53,6 +55,8 @@ def agree(study: "Study", folder: StudyFolder, uri: str) -> None:
     """
     if (parent := run_id_of(folder.path)) is None:
         return
+    for kept in send_kept(folder.path / "trials", uri):
+        log.info("sent what the run in %s had kept", kept)
     trials = trials_of(study)
     by_folder = {Path(str(notes(t).folder)).name: t for t in trials}
     places = _places(trials, study_notes(study).definition.objectives)
@@ -88,11 +92,18 @@ class Tracker:
         folder: of the study; ``run.json`` in it names the parent.
         objectives: directions by key.
         uri: of the store, unless the parent's folder names it.
+        patience: seconds to wait for the store at the end.
     """
 
     def __init__(
-        self, study: "Study", folder: StudyFolder, objectives: Mapping[str, str], uri: str | None
+        self,
+        study: "Study",
+        folder: StudyFolder,
+        objectives: Mapping[str, str],
+        uri: str | None,
+        patience: float = 0.0,
     ) -> None:
+        self._patience = patience
         self._study, self._folder, self._objectives, self._uri = study, folder, objectives, uri
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="tracker")
         self._pending: Future[None] | None = None
@@ -128,6 +139,8 @@ class Tracker:
             status: of the parent.
         """
         try:
+            if status != "KILLED" and run_id_of(self._folder.path) is not None:
+                wait_for(self._store(), self._patience)
             trials = self._study.get_trials(deepcopy=False)
             logged = study_notes(self._study).logged
             self._pool.submit(self._log, trials).result()

@@ -63,6 +63,8 @@ class Plan:
     seeds: int
     uri: str | None
     """Where runs are tracked, unless the trained run that they evaluate says so."""
+    patience: float = 0.0
+    """Seconds to wait for that place at the end."""
     began: float = field(default_factory=time.time)
     """When the command was given."""
     command: list[str] = field(default_factory=lambda: ["python", "-m", "ccsweep", *sys.argv[1:]])
@@ -210,6 +212,7 @@ class _Reader:
             settings=settings_of(config),
             seeds=config.seeds,
             uri=config.tracking.uri,
+            patience=60 * config.tracking.patience,
         )
         self._check_configs(plan)
         return plan

@@ -1,8 +1,13 @@
-"""What makes a process that submitit started a worker: its log and its signals."""
+"""What makes a process that submitit started a worker: its log and its signals.
+
+A cluster announces the end of a job's time with a signal (submitit asks for USR2, 90 seconds before). It may
+come anywhere, so it interrupts as SIGTERM does, and :func:`time_is_up` says afterwards which it was.
+"""
 
 import logging
 import os
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,20 +45,35 @@ def redirect(path: Path) -> None:
         logger.propagate = False
 
 
+_time_is_up = threading.Event()
+
+
+def time_is_up() -> bool:
+    """Whether the cluster has announced the end of this process."""
+    return _time_is_up.is_set()
+
+
 def install_signals() -> None:
-    """SIGTERM ends a trial as Ctrl-C does; a second one does not cut that short."""
+    """SIGTERM, or the end of a job's time, ends a trial as Ctrl-C does; a second one cuts nothing short."""
     import signal
+
+    from submitit import JobEnvironment
 
     from ccsweep import interrupt
 
     interrupt.install()
     first = signal.getsignal(signal.SIGTERM)
+    near_end = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
 
     def once(signum: int, frame: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in (signal.SIGTERM, near_end):
+            signal.signal(number, signal.SIG_IGN)
+        if signum == near_end:
+            _time_is_up.set()
         assert callable(first)
         first(signum, frame)
 
-    signal.signal(signal.SIGTERM, once)
+    for number in (signal.SIGTERM, near_end):
+        signal.signal(number, once)
     for number in (signal.SIGINT, signal.SIGHUP):  # the terminal's are for the sweeper
         signal.signal(number, signal.SIG_IGN)

@@ -45,13 +45,20 @@ class Pruner:
         trial: the one that runs.
         metric: as training logs it, ``validation/error``; None: nothing is kept, only the bound is looked at.
         constraints: of the study.
+        before: the epochs that it had behind it when an earlier worker lost it.
     """
 
-    def __init__(self, trial: Trial, metric: str | None, constraints: Sequence[Constraint]) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        metric: str | None,
+        constraints: Sequence[Constraint],
+        before: Sequence[list[float]] = (),
+    ) -> None:
         self._trial = trial
         self._metric = metric
         self._constraints = constraints
-        self._epochs: list[list[float]] = []
+        self._epochs = list(before)
 
     def __call__(self, epoch: int, figures: Mapping[str, float]) -> None:
         """Take in the figures of an epoch.

@@ -4,6 +4,7 @@ import json
 import logging
 import socket
 import time
+import uuid
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from ccsweep.study.folder import StudyFolder, TrialFolder
 from ccsweep.study.notes import Kind, StudyNotes, note_study, notes, study_notes
 from ccsweep.study.trials import Completed, Ending, Failed, handle, sort, tell, try_again
 from ccsweep.sweep import lease, mlflow
+from ccsweep.sweep.cluster.claim import refuse_other
 from ccsweep.sweep.crew import kill_tree, remove_pickles
 from ccsweep.sweep.plan import Plan
 from ccsweep.tracking import find_run, prepare, provenance, resolve_uri
@@ -58,15 +60,17 @@ def open_or_begin(plan: Plan) -> "Study":
         raise UserError(f"hydra.sweep.dir={folder.path}: holds run {other} already; choose another folder")
     end_workers(folder)
     remove_leftovers(folder.path)
-    damaged = plan.sweep.storage is None and storage.mend(folder)
+    damaged = plan.sweep.storage is None and record.mend(folder)
     study = storage.create(folder, plan.sweep.storage, plan.objectives)
     if "definition" in study.user_attrs:
         known = study_notes(study)
         if plan.sweep.storage is not None and not _is_of(folder, known):
             raise UserError(
                 f"sweep.name={folder.name}: sweep.storage holds a study of that name whose folder is "
-                f"{known.folder}; choose another sweep.name"
+                f"{known.folder} on {known.host}; choose another sweep.name"
             )
+        if plan.sweep.storage is not None:
+            refuse_other(study)
         _refuse_change(plan, {**asdict(known.definition), "settings": known.settings})
     lost = damaged or not study.get_trials(deepcopy=False)
     if lost and (count := restore(study, folder)):
@@ -98,6 +102,8 @@ def _set_aside(folder: StudyFolder, url: str | None) -> bool:
     try:
         study = storage.open_study(folder, url)
     except UserError:
+        return False
+    if url is not None and not _is_of(folder, study_notes(study)):
         return False
     now = sort(study.get_trials(deepcopy=False))
     if not now.failed or now.complete or now.pruned or now.reused:
@@ -205,9 +211,19 @@ def _apply(study: "Study", trial: FrozenTrial, account: FrozenTrial) -> None:
 
 def _is_of(folder: StudyFolder, known: StudyNotes) -> bool:
     """Whether a study in a storage that many share is the one of ``folder``, which may have been moved."""
+    if known.id not in (None, _id_of(folder)):
+        return False
     if known.folder in (None, str(folder.path)):
         return True
     return folder.definition.exists() and not StudyFolder(Path(str(known.folder))).definition.exists()
+
+
+def _id_of(folder: StudyFolder) -> str | None:
+    """What was drawn when the study of ``folder`` began."""
+    with suppress(OSError, ValueError, AttributeError):
+        found = json.loads(folder.definition.read_text()).get("id")
+        return found if isinstance(found, str) else None
+    return None
 
 
 def _refuse_change(plan: Plan, began: dict[str, Any]) -> None:
@@ -244,9 +260,11 @@ def _shown(value: Any) -> str:
 
 def _describe(plan: Plan, study: "Study") -> None:
     """Write down what the study is and how it was called."""
+    drawn = _id_of(plan.folder) or uuid.uuid4().hex
     note_study(
         study,
         StudyNotes(
+            id=drawn,
             definition=plan.definition,
             settings=plan.settings,
             folder=str(plan.folder.path),
@@ -257,7 +275,8 @@ def _describe(plan: Plan, study: "Study") -> None:
             n_trials=plan.target,
         ),
     )
-    content = {**asdict(plan.definition), "settings": plan.settings, "command": plan.shown_command}
+    content = {"id": drawn, **asdict(plan.definition), "settings": plan.settings}
+    content["command"] = plan.shown_command
     write_text(plan.folder.definition, json.dumps(content, indent=2) + "\n")
 
 

@@ -8,7 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,8 +23,9 @@ from ccsweep.files import has_room, sole
 from ccsweep.interrupt import finishing
 from ccsweep.study.folder import StudyFolder
 from ccsweep.study.notes import Kind
-from ccsweep.study.storage import persistently
+from ccsweep.study.storage import persistently, reason_of
 from ccsweep.study.trials import Ending, Failed, enqueue_points, sort
+from ccsweep.sweep.cluster.claim import claimed
 from ccsweep.sweep.lease import Lease
 from ccsweep.sweep.plan import Plan, make_plan, unchecked
 from ccsweep.tracking.mask import mask
@@ -78,9 +79,9 @@ class Sweeper:
                 return self._run(plan)
             except StorageInternalError as error:
                 shown = mask(str(plan.sweep.storage))
-                reason = mask(str(error.__cause__ or error)).strip().partition("\n")[0]
                 raise UserError(
-                    f"sweep.storage={shown}: failed ({reason}); mend it, then give the same command again"
+                    f"sweep.storage={shown}: failed ({reason_of(error)}); mend it, then give the same "
+                    "command again"
                 ) from error
             except OSError as error:
                 if not is_full_disk(error):
@@ -99,13 +100,14 @@ class Sweeper:
 
         study = recover.open_or_begin(plan)
         name = f"{datetime.now():%Y%m%d-%H%M%S-%f}-{socket.gethostname()}"
-        with _lease(plan.folder.sweeper, name) as lease:
+        shared = plan.sweep.storage is not None  # else it is in the folder, which is held
+        with _lease(plan.folder.sweeper, name) as lease, claimed(study, name) if shared else nullcontext():
             recover.clear(study, plan)
             enqueue_points(study, plan.points)
             singletons = Singleton.get_state()
             payload = Payload(plan, self.context, self.config, self.task, singletons, name)
             crew = Crew(plan.folder, plan.sweep, payload)
-            tracker = Tracker(study, plan.folder, plan.objectives, plan.uri)
+            tracker = Tracker(study, plan.folder, plan.objectives, plan.uri, plan.patience)
             trials = _Overseer(plan, study, crew, tracker, lease).see_through()
         conclusion.judge(plan, trials)
         return trials
@@ -216,11 +218,13 @@ class _Overseer:
 
     def _bury(self, member: "Member", how: str) -> None:
         """See to what a worker that has ended left behind."""
+        from ccsweep.sweep.trial import OUT_OF_TIME
         from ccsweep.sweep.worker import DONE, EXHAUSTED, FAILED
 
         lost = self._settle_trials_of(member, Failed(Kind.MACHINE, how))
         full = not has_room(self.plan.folder.path)  # and it could not even write its lease
-        if full or how in (DONE, EXHAUSTED) or (lost and not how.startswith(FAILED)):
+        useful = lost or (member.lease or {}).get("begun")
+        if full or how in (DONE, EXHAUSTED, OUT_OF_TIME) or (useful and not how.startswith(FAILED)):
             self.deaths = 0
             return
         log.warning("%s: %s", member.name, how)

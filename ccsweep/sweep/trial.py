@@ -6,6 +6,7 @@ telling the study is its caller's. Only an interrupt comes out as itself.
 
 import logging
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,13 @@ from omegaconf import DictConfig, open_dict
 
 from ccsweep import errors, watch
 from ccsweep.config.quoting import quoted
+from ccsweep.dotted import is_under
+from ccsweep.errors import UserError
+from ccsweep.files import sole
 from ccsweep.study import record
 from ccsweep.study.folder import TrialFolder
 from ccsweep.study.identity import identity
-from ccsweep.study.notes import Kind, Notes, note
+from ccsweep.study.notes import Kind, Notes, note, notes
 from ccsweep.study.storage import persistently
 from ccsweep.study.trials import Completed, EndedEarly, Ending, Failed, Reused
 from ccsweep.sweep.compose import Composer, settings_in
@@ -31,7 +35,10 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
 
-TIME_UP = Failed(Kind.MACHINE, "the worker's time on the cluster was up", excused=True)
+OUT_OF_TIME = "its time on the cluster was up"
+CANCELLED = "worker cancelled by the cluster"
+TOO_LONG = "longer than the time that a worker has on the cluster"
+HANDED_BACK = 3  # times that a trial may have all of a worker's time on a cluster and leave no checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -85,17 +92,45 @@ def run_trial(bench: Bench, trial: "Trial", folder: TrialFolder) -> Ending | Hel
     twin = persistently(lambda: _take(bench, trial, same))
     if twin is not None:
         return Reused(twin) if twin.state.is_finished() else Held(twin.number)
+    before = _left_off(bench, trial)
+    if before is not None:
+        folder, epochs = before
+        log.info("trial %d: goes on where %s was stopped", trial.number, folder.path)
+        note(trial, Notes(epochs=epochs))
+        tracked = [line for line in overrides if is_under(line.partition("=")[0], ["tracking"])]
+        cfg = bench.composer.config([*tracked, f"training.resume={quoted(str(folder.path))}"])
     # A run that is evaluated again has ranks of its own, which its report will tell.
     ranks = settings.rank_notation if settings.task == "train" else None
     persistently(lambda: note(trial, Notes(ranks=ranks, folder=f"trials/{folder.path.name}")))
     record.write(folder, bench.frozen(trial))
-    with watch.watching(Pruner(trial, bench.plan.sweep.pruning, bench.plan.constraints)):
+    pruner = Pruner(trial, bench.plan.sweep.pruning, bench.plan.constraints, before[1] if before else ())
+    with watch.watching(pruner):
         result = _run_task(bench, trial.number, cfg, folder)
     if isinstance(result, BaseException):
         return ending_after(trial.number, result)
     if folder.read_report() is None:
         folder.write_report(result)
     return Completed(result)
+
+
+def handed_back(bench: Bench, trial: "Trial", announced: bool, since: float | None) -> Failed:
+    """How a trial ended whose worker the cluster ended: excused, unless that would go on for ever.
+
+    Args:
+        bench: of the worker.
+        trial: that it was at.
+        announced: the worker's time was up; else it was cancelled.
+        since: when the trial began, if it had all of the worker's time, in seconds since the epoch.
+    """
+    known = notes(bench.frozen(trial))
+    folder, got_on = known.place(bench.plan.folder), since is None or known.attempt < HANDED_BACK
+    if folder is not None and since is not None:
+        with suppress(OSError):
+            got_on |= folder.last_checkpoint.stat().st_mtime > since
+    why = OUT_OF_TIME if announced else CANCELLED
+    if got_on:
+        return Failed(Kind.MACHINE, why, excused=True)
+    return Failed(Kind.MACHINE, TOO_LONG if announced else CANCELLED)
 
 
 def finish(bench: Bench) -> None:
@@ -144,6 +179,24 @@ def _twin(bench: Bench, number: int, same: str) -> "FrozenTrial | None":
     return min(twins, key=lambda trial: trial.state not in with_result, default=None)
 
 
+def _left_off(bench: Bench, trial: "Trial") -> tuple[TrialFolder, list[list[float]]] | None:
+    """The folder of the try before and the figures of its epochs, if there is a checkpoint to go on from."""
+    number = notes(trial).resumes
+    before = None if number is None else notes(bench.frozen(number))
+    folder = None if before is None else before.place(bench.plan.folder)
+    if before is None or folder is None or not folder.last_checkpoint.is_file():
+        return None
+    from ccsweep.training.checkpoint import epochs_done
+
+    try:
+        with sole(folder.lock, "its worker is still at it"):
+            done = epochs_done(folder.path)
+    except (UserError, OSError) as error:
+        log.warning("trial %d: begins anew, for %s", trial.number, describe(error))
+        return None
+    return folder, [entry for entry in before.epochs if entry[0] < done]
+
+
 def _run_task(
     bench: Bench, number: int, cfg: DictConfig, folder: TrialFolder
 ) -> dict[str, Any] | BaseException:
@@ -180,8 +233,6 @@ def ending_after(number: int, error: BaseException) -> Ending:
     if status_after(error) == "KILLED":
         raise KeyboardInterrupt
     log.error("trial %d: %s", number, "".join(traceback.format_exception(error)))
-    if type(error).__name__ == "UncompletedJobError":  # submitit: the cluster's time limit is near
-        return TIME_UP
     fault = errors.machine_fault(error)
     if fault is None:
         return Failed(Kind.TRIAL, describe(error))

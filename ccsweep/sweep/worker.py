@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra.core.singleton import Singleton
@@ -28,8 +28,8 @@ from ccsweep.study.trials import Completed, Ending, Failed, Reused, Sorted, para
 from ccsweep.sweep import lease, mlflow
 from ccsweep.sweep.compose import Composer
 from ccsweep.sweep.plan import Plan
-from ccsweep.sweep.process import forget_pickle, install_signals, redirect
-from ccsweep.sweep.trial import TIME_UP, Bench, Held, finish, run_trial
+from ccsweep.sweep.process import forget_pickle, install_signals, redirect, time_is_up
+from ccsweep.sweep.trial import OUT_OF_TIME, Bench, Held, finish, handed_back, run_trial
 from ccsweep.tracking import prepare, resolve_uri
 from ccsweep.tracking.outcome import describe
 
@@ -74,15 +74,15 @@ def work(payload: Payload, name: str, index: int, gpu: str | None) -> None:
     """
     if gpu is not None:  # torch is not imported yet
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    install_signals()
     forget_pickle()
     redirect(payload.plan.folder.lease(name).with_suffix(".log"))
-    install_signals()
     worker = _Worker(payload, name, index)
     try:
         worker.prepare()
         worker.end(worker.work())
     except KeyboardInterrupt:
-        worker.end("stopped")
+        worker.end(OUT_OF_TIME if time_is_up() else "stopped")
     except BaseException as error:
         log.exception("worker %s", name)
         worker.end(f"{FAILED}: {describe(error)}")
@@ -101,6 +101,7 @@ class _Worker:
         self._trial: Trial | None = None
         self._held: list[tuple[Trial, int]] = []
         self._reuses = 0
+        self._begun = 0
         self._failed: Failed | None = None
         self.lease = lease.Lease(self.folder.lease(name), name, self._look_for_sweeper)
 
@@ -130,8 +131,7 @@ class _Worker:
                 self._settle_held()
                 trial = None if len(self._held) >= HELD else persistently(self._claim)
                 if trial is not None:
-                    if self._live(trial) is TIME_UP:
-                        return "out of time"
+                    self._live(trial)
                 elif not self._held:
                     self._finish()
                     return DONE
@@ -188,14 +188,17 @@ class _Worker:
                 return None
             self._trial = trial = self.bench.study.ask()
             note(trial, Notes(worker=self.name))
-            self.lease.set_if_possible(trial=trial.number, trial_started=time.time())
+            self._begun += 1
+            self.lease.set_if_possible(trial=trial.number, trial_started=time.time(), begun=self._begun)
             return trial
 
-    def _live(self, trial: "Trial") -> Ending | Held:
+    def _live(self, trial: "Trial") -> None:
         """Run a trial, and tell the study how it ended."""
         began = time.perf_counter()
         folder = self.folder.new_trial(trial.number)
         ending = run_trial(self.bench, trial, folder)
+        if isinstance(ending, Failed) and ending.kind == Kind.MACHINE and self._lacks(ending) is not None:
+            ending = replace(ending, excused=True)
         if isinstance(ending, Held):
             self._held.append((trial, ending.twin))
             self._reuses += 1
@@ -205,7 +208,6 @@ class _Worker:
             self._reuses = 0
             self._tell(trial, ending, folder, time.perf_counter() - began)
         self._trial = None
-        return ending
 
     def _tell(self, trial: "Trial", ending: Ending, folder: TrialFolder, seconds: float) -> None:
         from optuna.exceptions import UpdateFinishedTrialError
@@ -217,8 +219,9 @@ class _Worker:
             if not self.bench.frozen(trial).state.is_finished():
                 raise
             log.warning("trial %d: was ended by the sweeper, which took this worker for dead", trial.number)
+        frozen = self.bench.frozen(trial)
         with suppress(OSError):
-            record.write(folder, self.bench.frozen(trial))
+            record.write(notes(frozen).place(self.folder) or folder, frozen)
         self._failed = ending if isinstance(ending, Failed) else None
 
     def _reuse(self, trial: "Trial", ending: Reused) -> None:
@@ -235,7 +238,10 @@ class _Worker:
             return Failed(Kind.MACHINE, GONE, excused=True)
         if (lease.read(self.folder.sweeper) or {}).get("stop"):
             return Failed(Kind.STOPPED, "stopped with its sweep")
-        return Failed(Kind.MACHINE, "worker terminated (signal 15)")
+        if self.plan.sweep.cluster == "local":
+            return Failed(Kind.MACHINE, "worker terminated (signal 15)")
+        since = float(self.lease.contents["trial_started"])
+        return handed_back(self.bench, trial, time_is_up(), None if self._begun > 1 else since)
 
     def _finish(self) -> None:
         """The last worker that leaves sees to the front, alone; it has imported all that it takes."""

@@ -3,7 +3,8 @@
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ccsweep.study.folder import TrialFolder
 from ccsweep.study.objectives import read_constraint
 from ccsweep.tasks.run import description, run_name
 from ccsweep.tracking import Run
+from ccsweep.tracking.away.wait import Away
 from ccsweep.tracking.outcome import describe
 from ccsweep.tracking.ui import command
 from ccsweep.training.fit import Examined, Job, Trained
@@ -77,12 +79,12 @@ def conclude(
     )
     report.write(found, folder.report)
     if whole and trained is not None and planned:
-        log_network(run, job, dataset, planned, found)
+        _unless_away(run, "model", lambda: log_network(run, job, dataset, planned, found))
     log_final(run, job, dataset, found)
     if whole:
         run.log_artifact(folder.report)
         if trained is not None:
-            draw_figures(run, job, dataset)
+            _unless_away(run, "picture", lambda: draw_figures(run, job, dataset))
     report.show(found)
     return found
 
@@ -112,6 +114,15 @@ def _measured_if_possible(job: Job, dataset: Dataset) -> tuple[dict[str, float],
         log.error("the speed-up could not be measured, all other results stand: %s", describe(error))
         log.debug("the timing failed", exc_info=True)
         return {}, []
+
+
+def _unless_away(run: Run, what: str, log_it: Callable[[], object]) -> None:
+    """Log what cannot be kept for later, unless the run's store stays away."""
+    with suppress(Away):
+        if not run.is_away:
+            log_it()
+            return
+    log.warning("the run gets no %s: its store is away", what)
 
 
 def measure(job: Job, dataset: Dataset) -> tuple[dict[str, float], list[Plan]]:

@@ -89,6 +89,7 @@ def started(config: Config, folder: TrialFolder, overrides: list[str], dataset: 
                 folder=folder.path,
                 parent_id=parent,
                 system_metrics=config.tracking.system_metrics,
+                patience=60 * config.tracking.patience,
             )
             stack.enter_context(run)
         stack.enter_context(log_file(folder))

@@ -50,7 +50,8 @@ def _resume(config: Config, overrides: list[str]) -> dict[str, Any]:
             run = stack.enter_context(started(settings, folder, overrides, dataset))
         else:
             with finishing():
-                run = stack.enter_context(Run.resume(uri, run_id))
+                patience = 60 * settings.tracking.patience
+                run = stack.enter_context(Run.resume(uri, run_id, folder=folder.path, patience=patience))
             stack.enter_context(log_file(folder))
             write_settings(settings, folder)
             run.log_artifact(folder.settings)

@@ -6,14 +6,16 @@ import logging
 import os
 import socket
 import threading
-import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from ccsweep.errors import Pruned
 from ccsweep.interrupt import finishing
+from ccsweep.tracking.away.spool import Teller, now
+from ccsweep.tracking.away.wait import Away, Waiting
 from ccsweep.tracking.client import connect, store_errors
 from ccsweep.tracking.contents import PARAM_LIMIT, TAG_LIMIT, flatten, loggable, placed, without_passwords
 from ccsweep.tracking.find import FOLDER_TAG, history, stored_run, write_run_file
@@ -31,7 +33,6 @@ ERROR_TAG = "ccsweep.error"
 PRUNED_TAG = "ccsweep.pruned"
 NOTE_TAG = "mlflow.note.content"
 
-_BATCH = 100  # parameters or tags that MLflow takes in one call
 _DIGEST_LIMIT = 36  # characters
 
 _log = logging.getLogger(__name__)
@@ -48,14 +49,19 @@ class Run:
                     run.log_metrics({"val_error": 0.12}, step=0)
 
     The methods may be called from several threads. Passwords in anything logged become ``***``.
-    All methods raise UserError when the store or the disk fails.
+    All methods raise UserError when the store or the disk fails. A server that is away is waited for; if it
+    stays away, what is logged is kept in the run's folder (``ccsweep.tracking.away``), and what cannot be
+    kept raises :class:`~ccsweep.tracking.away.wait.Away`.
     """
 
-    def __init__(self, client: "MlflowClient", uri: str, run_id: str, monitor: Monitor | None):
+    def __init__(
+        self, client: "MlflowClient", uri: str, run_id: str, folder: Path | None = None, patience: float = 0.0
+    ):
         self.id = run_id
         self.uri = uri  # may hold a password: show mask(uri)
-        self._client = client
-        self._monitor = monitor
+        self._client = cast("MlflowClient", Waiting(client, uri, patience))
+        self._teller = Teller(self._client, uri, run_id, folder if patience > 0 else None)
+        self._monitor: Monitor | None = None
         self.model_id: str | None = None  # of the network that it logged
         self._ended = False
         self._ending = threading.Lock()
@@ -72,6 +78,7 @@ class Run:
         folder: Path,
         parent_id: str | None = None,
         system_metrics: bool = True,
+        patience: float = 0.0,
     ) -> Self:
         """Start a run in the store at ``uri``, which is made ready first if need be.
 
@@ -84,6 +91,7 @@ class Run:
             folder: the run's own folder, created if missing; ``run.json`` in it names the run.
             parent_id: the run that this one belongs under.
             system_metrics: log the machine's load; False for a parent, which only waits.
+            patience: seconds to wait for a server that goes away once the run has begun.
 
         Raises:
             UserError: the store does not answer or cannot be written; the experiment is deleted.
@@ -108,7 +116,7 @@ class Run:
                 run_name=name,
                 tags=loggable({**own_tags, **tags}, TAG_LIMIT),
             ).info.run_id
-        run = cls(client, uri, run_id, None)
+        run = cls(client, uri, run_id, folder, patience)
         try:
             run._log_params(params)
             with store_errors(uri):
@@ -121,7 +129,15 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, uri: str, run_id: str, *, system_metrics: bool = True) -> Self:
+    def resume(
+        cls,
+        uri: str,
+        run_id: str,
+        *,
+        system_metrics: bool = True,
+        folder: Path | None = None,
+        patience: float = 0.0,
+    ) -> Self:
         """Go on with a run that was ended or killed; its status becomes RUNNING again.
 
         Its params stay as they were logged at its start.
@@ -136,21 +152,19 @@ class Run:
             client.update_run(run_id, status="RUNNING")
             if ERROR_TAG in tags:
                 client.delete_tag(run_id, ERROR_TAG)
-            monitor = start_monitor(run_id, uri, resume=True) if system_metrics else None
-        return cls(client, uri, run_id, monitor)
+            run = cls(client, uri, run_id, folder, patience)
+            if system_metrics:
+                run._monitor = start_monitor(run_id, uri, resume=True)
+        return run
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Log all of ``metrics`` at ``step`` in one commit (5 to 50 ms in sqlite).
 
         NaN is kept as NaN; infinities become the largest finite numbers, as MLflow stores them.
         """
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        batch = [Metric(key, float(value), now, step) for key, value in metrics.items()]
-        if batch:
-            with store_errors(self.uri):
-                self._client.log_batch(self.id, metrics=batch)
+        if metrics:
+            plain = {key: float(value) for key, value in metrics.items()}
+            self._teller.tell({"metrics": plain, "step": step, "time": now()})
 
     def log_final(self, metrics: Mapping[str, float], dataset: tuple[str, str]) -> None:
         """Log what a run came to, each figure under its own short name, and link it to model and data.
@@ -161,32 +175,22 @@ class Run:
             metrics: final values.
             dataset: name and digest of what they were measured on, as :meth:`log_dataset` has them.
         """
-        from mlflow.entities import Metric
-
-        with store_errors(self.uri):
-            known = self._client.get_run(self.id).data.metrics if self.model_id is None else {}
-        now, (name, digest) = int(time.time() * 1000), dataset
-        batch = [
-            Metric(
-                key,
-                float(value),
-                now,
-                0,
-                model_id=self.model_id,
-                dataset_name=name,
-                dataset_digest=digest[:_DIGEST_LIMIT],
-            )
-            for key, value in metrics.items()
-            if known.get(key) != value
-        ]
-        with store_errors(self.uri):
-            self._client.log_batch(self.id, metrics=batch)
+        known = self._known("metrics") if self.model_id is None else {}
+        name, digest = dataset
+        link = {"model_id": self.model_id, "dataset_name": name, "dataset_digest": digest[:_DIGEST_LIMIT]}
+        new = {key: float(value) for key, value in metrics.items() if known.get(key) != value}
+        self._teller.tell({"metrics": new, "step": 0, "time": now(), "link": link})
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters that are known only now; one that the run has already stays as it is."""
-        with store_errors(self.uri):
-            known = self._client.get_run(self.id).data.params
+        known = self._known("params")
         self._log_params({key: value for key, value in params.items() if key not in known})
+
+    def _known(self, what: str) -> dict[str, Any]:
+        """What the run has already; nothing while its store is away."""
+        with suppress(Away), store_errors(self.uri):
+            return {} if self.is_away else dict(getattr(self._client.get_run(self.id).data, what))
+        return {}
 
     def describe(self, text: str) -> None:
         """Give the run a description, in Markdown, which the UI shows above everything else."""
@@ -200,8 +204,8 @@ class Run:
             folder: where to put it among the artifacts, the top by default.
         """
         for file, place in placed(path, folder):
-            with store_errors(self.uri), without_passwords(file) as shown:
-                self._client.log_artifact(self.id, str(shown), place)
+            with without_passwords(file) as shown:
+                self._teller.tell({"artifact": str(shown), "place": place})
 
     def log_model(self, name: str, **about: Any) -> str:
         """Log a trained network as an MLflow model; returns its id. See ``model.log_model``."""
@@ -266,12 +270,7 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags; a tag that exists is replaced."""
-        from mlflow.entities import RunTag
-
-        entities = [RunTag(*item) for item in loggable(tags, TAG_LIMIT).items()]
-        with store_errors(self.uri):
-            for start in range(0, len(entities), _BATCH):
-                self._client.log_batch(self.id, tags=entities[start : start + _BATCH])
+        self._teller.tell({"tags": loggable(tags, TAG_LIMIT)})
 
     def end(self, status: Status) -> None:
         """End the run; once that is done, further calls do nothing."""
@@ -280,9 +279,13 @@ class Run:
                 return
             if self._monitor is not None:
                 self._monitor.finish()
-            with store_errors(self.uri):
-                self._client.set_terminated(self.id, status)
+            self._teller.tell({"status": status, "time": now()})
             self._ended = True
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the store is away, and what is logged is kept in the run's folder."""
+        return self._teller.is_away
 
     def __enter__(self) -> Self:
         return self
@@ -302,12 +305,7 @@ class Run:
         return f"Run({self.id!r}, {mask(self.uri)!r})"
 
     def _log_params(self, params: Mapping[str, object]) -> None:
-        from mlflow.entities import Param
-
-        entities = [Param(*item) for item in loggable(flatten(params), PARAM_LIMIT).items()]
-        with store_errors(self.uri):
-            for start in range(0, len(entities), _BATCH):
-                self._client.log_batch(self.id, params=entities[start : start + _BATCH])
+        self._teller.tell({"params": loggable(flatten(params), PARAM_LIMIT)})
 
     def _end_after(self, error: BaseException) -> None:
         """End with the status that ``error`` means; never puts another error in its place."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from ccsweep.errors import UserError
-from ccsweep.files import in_turn, private_folder, sole, whole
+from ccsweep.files import in_turn, is_special, private_folder, sole, whole
 from ccsweep.tracking.client import configure_mlflow, connect, plain
 from ccsweep.tracking.mask import mask
 
@@ -108,6 +108,8 @@ def prepare(uri: str) -> None:
     if path is None:
         _prepare_server(uri)
         return
+    if is_special(path):
+        raise UserError(f"tracking.uri: {path} is a device or a pipe; expected a file, or a new one's place")
     try:
         if not _is_ready(path):
             _create_once(path, uri)

@@ -5,9 +5,10 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -16,12 +17,14 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from ccsweep import interrupt
 from ccsweep.errors import UserError
 from ccsweep.study import storage
 from ccsweep.study.folder import StudyFolder
-from ccsweep.study.storage import connect, create, mend, open_study, persistently
+from ccsweep.study.record import mend
+from ccsweep.study.storage import connect, create, open_study, persistently
 
 AIMS = {"validation_error": "minimize", "measured_speedup_batch1": "maximize"}
 HINT = "start that server, or leave sweep.storage out for a file in the study's folder"
@@ -56,7 +59,7 @@ def test_a_study_is_begun_and_opened_again(in_database: bool, folder: StudyFolde
         assert [trial.values for trial in again.get_trials()] == [[1.0, 2.0]]
     assert [trial.values for trial in create(folder, where, AIMS).get_trials()] == [[1.0, 2.0]]
     assert folder.journal.exists() is not in_database
-    assert isinstance(study._storage, JournalStorage) is not in_database
+    assert isinstance(study._storage._backend, JournalStorage) is not in_database
     assert optuna.logging.get_verbosity() == optuna.logging.WARNING
 
 
@@ -115,9 +118,7 @@ def test_a_database_without_any_study(folder: StudyFolder, url: str) -> None:
 
 
 def test_a_lock_that_a_killed_process_left_is_broken_after_ten_seconds(folder: StudyFolder) -> None:
-    opened = connect(folder, None)
-    assert isinstance(opened, JournalStorage)
-    lock = opened._backend._lock  # type: ignore[attr-defined]
+    lock = connect(folder, None)._backend._backend._lock  # type: ignore[attr-defined]
     assert (lock._lock_file, lock.grace_period) == (f"{folder.journal}.lock", 10)
 
 
@@ -134,10 +135,10 @@ def test_a_lock_that_a_killed_process_left_is_broken_after_ten_seconds(folder: S
     ],
 )
 def test_a_reason_is_one_line(error: BaseException, reason: str) -> None:
-    assert storage._reason(error) == reason
+    assert storage.reason_of(error) == reason
     outer = StorageInternalError("An exception is raised during the commit.")
     outer.__cause__ = error
-    assert storage._reason(outer) == reason
+    assert storage.reason_of(outer) == reason
 
 
 def test_a_journal_that_cannot_be_read_or_written(folder: StudyFolder, tmp_path: Path) -> None:
@@ -187,6 +188,7 @@ def test_a_database_that_may_only_be_read(folder: StudyFolder, tmp_path: Path, u
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
+        ("sqlite:////dev/null", "is a device or a pipe; expected a file, or a new one's place"),
         (
             "nothing",
             "is no URL of a storage; expected for example sqlite:////tmp/study.db or postgresql+psycopg://user@host/name",
@@ -232,7 +234,7 @@ def test_a_worker_makes_no_tables(folder: StudyFolder, url: str, tmp_path: Path)
 
 def test_a_database_waits_for_who_writes(folder: StudyFolder, url: str) -> None:
     """Minutes, and not sqlite's five seconds: many workers share one file."""
-    opened = connect(folder, url)
+    opened = connect(folder, url)._backend._backend  # type: ignore[attr-defined]
     assert isinstance(opened, RDBStorage)
     with opened.engine.connect() as connection:
         assert connection.exec_driver_sql("pragma busy_timeout").scalar() == 60_000
@@ -352,7 +354,7 @@ def test_a_storage_that_is_away_for_a_while(
 
     assert persistently(action) == "done"
     assert clock.slept == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
-    line = f"the storage failed, trying again: {kind.__name__}: sqlite:///x?password=*** is away"
+    line = "the storage failed, trying again: sqlite:///x?password=*** is away"
     assert caplog.messages == [line] * 6
 
 
@@ -366,6 +368,56 @@ def test_a_storage_that_stays_away_for_more_than_a_minute(clock: Clock) -> None:
     with pytest.raises(OSError, match="away"):
         persistently(action)
     assert calls == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 23.5, 31.5, 39.5, 47.5, 55.5, 63.5]
+
+
+def test_a_driver_of_a_database_that_stays_away(clock: Clock) -> None:
+    """In the middle of a commit Optuna hands on what the driver raises."""
+
+    def action() -> None:
+        raise OperationalError("SELECT 1", {}, Exception("the server closed the connection\nunexpectedly"))
+
+    with pytest.raises(StorageInternalError) as caught:
+        persistently(action)
+    assert str(caught.value) == "the server closed the connection"
+
+
+def test_every_call_of_a_storage_is_patient(folder: StudyFolder, clock: Clock) -> None:
+    study = create(folder, None, AIMS)
+    kept = study._storage._backend
+    trial = study.ask()
+    away = [OSError("away")] * 6
+
+    def failing(name: str) -> Callable[..., Any]:
+        action = getattr(kept, name)
+
+        def call(*args: Any) -> Any:
+            if away:
+                raise away.pop()
+            return action(*args)
+
+        return call
+
+    for name in ("get_all_trials", "set_trial_state_values", "set_trial_user_attr"):
+        setattr(kept, name, failing(name))
+    trial.set_user_attr("key", "value")
+    assert study.tell(trial, [1.0] * len(AIMS)).user_attrs == {"key": "value"}
+    assert clock.slept == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+
+
+def test_a_trial_that_was_ended_though_nobody_answered(folder: StudyFolder, clock: Clock) -> None:
+    study = create(folder, None, AIMS)
+    kept = study._storage._backend
+    trial, ended = study.ask(), kept.set_trial_state_values
+
+    def lost(*args: Any) -> None:
+        ended(*args)
+        raise OSError("the answer was lost")
+
+    kept.set_trial_state_values = lost
+    assert study.tell(trial, [1.0] * len(AIMS)).state == TrialState.COMPLETE
+    assert clock.slept == [0.5]
+    with pytest.raises(ValueError, match="Cannot tell"):
+        study.tell(trial, [1.0] * len(AIMS))
 
 
 def test_other_errors_are_not_tried_again(clock: Clock) -> None:

@@ -141,10 +141,12 @@ def test_what_the_machine_failed_at_is_tried_again_as_often_as_the_rules_say(stu
     trial = ended(study, Failed(Kind.MACHINE, "MemoryError"), {"x": 0.5})
     assert (trial.state, notes(trial)) == (TrialState.FAIL, Notes(cause="MemoryError", kind="machine"))
     (again,) = waiting(study)
-    assert (params_of(again), notes(again)) == ({"x": 0.5}, Notes(retry_of=0, attempt=1))
+    assert (params_of(again), notes(again)) == ({"x": 0.5}, Notes(retry_of=0, resumes=0, attempt=1))
     tell(begin(study), Failed(Kind.MACHINE, "OSError"), RULES)  # RULES.retries is 1
     assert waiting(study) == []
-    assert notes(study.get_trials()[1]) == Notes(cause="OSError", kind="machine", retry_of=0, attempt=1)
+    assert notes(study.get_trials()[1]) == Notes(
+        cause="OSError", kind="machine", retry_of=0, resumes=0, attempt=1
+    )
 
 
 def test_an_excused_failure_counts_among_no_tries(study: Study) -> None:
@@ -154,10 +156,10 @@ def test_an_excused_failure_counts_among_no_tries(study: Study) -> None:
     for attempt in (1, 2):
         tell(begin(study), gone, RULES)
         (again,) = waiting(study)
-        assert notes(again) == Notes(retry_of=0, attempt=attempt + 1)
+        assert notes(again) == Notes(retry_of=0, resumes=attempt, attempt=attempt + 1)
     tell(begin(study), Failed(Kind.MACHINE, "MemoryError"), RULES)  # the first that counts
     (again,) = waiting(study)
-    assert notes(again) == Notes(retry_of=0, attempt=4)
+    assert notes(again) == Notes(retry_of=0, resumes=3, attempt=4)
     tell(begin(study), Failed(Kind.MACHINE, "MemoryError"), RULES)
     assert waiting(study) == []
     tell(begin(study, {"x": 0.25}), Failed(Kind.MACHINE, "MemoryError"), RULES)  # another point has its own
@@ -169,7 +171,7 @@ def test_only_failures_of_the_machine_count_as_tries(study: Study) -> None:
     try_again(study, study.get_trials()[0], study.get_trials())
     tell(begin(study), Failed(Kind.MACHINE, "MemoryError"), RULES)
     (again,) = waiting(study)
-    assert notes(again) == Notes(retry_of=0, attempt=2)
+    assert notes(again) == Notes(retry_of=0, resumes=1, attempt=2)
 
 
 def test_the_next_try_is_in_the_queue_before_the_failure_is_told(tmp_path: Path) -> None:
@@ -197,14 +199,14 @@ def test_the_one_point_of_a_grid_without_parameters_is_tried_again(study: Study)
     trial = study.ask()
     tell(trial, Failed(Kind.MACHINE, "MemoryError"), RULES)
     (again,) = waiting(study)
-    assert notes(again) == Notes(retry_of=0, attempt=1, point="{}")
+    assert notes(again) == Notes(retry_of=0, resumes=0, attempt=1, point="{}")
 
 
 def test_a_point_is_put_into_the_queue_once(study: Study) -> None:
     trial = ended(study, Failed(Kind.STOPPED, "stopped"), {"x": 0.5})
     for _ in range(2):
         try_again(study, trial, study.get_trials())
-    assert [notes(again) for again in waiting(study)] == [Notes(retry_of=0, attempt=1)]
+    assert [notes(again) for again in waiting(study)] == [Notes(retry_of=0, resumes=0, attempt=1)]
     unknown = ended(study, Failed(Kind.STOPPED, "stopped"))  # takes the one that waits
     assert unknown.number == 1
     nothing = ended(study, Failed(Kind.STOPPED, "stopped"))

@@ -46,8 +46,11 @@ def task(cfg: DictConfig) -> dict[str, Any]:
             folder=folder,
             parent_id=parent,
             system_metrics=False,
+            patience=60 * cfg.tracking.patience,
         ) as run:
-            return _result(cfg, before) | {"run_id": run.id}
+            result = _result(cfg, before) | {"run_id": run.id}
+            run.log_metrics({"validation/error": result["validation_error"]}, step=1)
+            return result
     return _result(cfg, before)
 
 

@@ -182,9 +182,31 @@ def test_a_study_of_that_name_in_another_folder(plan: Callable[..., Plan], tmp_p
     with pytest.raises(UserError) as caught:
         recover.open_or_begin(plan(*overrides))
     assert str(caught.value) == (
-        f"sweep.name=out: sweep.storage holds a study of that name whose folder is {other.path}; "
-        "choose another sweep.name"
+        f"sweep.name=out: sweep.storage holds a study of that name whose folder is {other.path} on "
+        f"{socket.gethostname()}; choose another sweep.name"
     )
+
+
+def test_a_folder_of_the_same_path_on_another_host(plan: Callable[..., Plan], tmp_path: Path) -> None:
+    """Two hosts, one database, disks not shared: the second one must not end the first one's trials."""
+    overrides = [*SEARCH, f"sweep.storage=sqlite:///{tmp_path}/study.db"]
+    found = plan(*overrides)
+    study = recover.open_or_begin(found)
+    study.set_user_attr("host", "first")
+    here = found.folder.definition
+    own = here.read_text()
+    for theirs in (None, own.replace(study.user_attrs["id"], "0" * 32)):
+        here.unlink(missing_ok=True)
+        if theirs is not None:
+            here.write_text(theirs)
+        with pytest.raises(UserError) as caught:
+            recover.open_or_begin(found)
+        assert str(caught.value) == (
+            f"sweep.name=out: sweep.storage holds a study of that name whose folder is {found.folder.path} "
+            "on first; choose another sweep.name"
+        )
+    here.write_text(own)
+    recover.open_or_begin(found)
 
 
 def test_trials_that_the_storage_lost_come_back(

@@ -15,7 +15,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from optuna import Study
 from optuna.trial import Trial, TrialState
-from submitit.core.utils import UncompletedJobError
 
 from ccsweep import watch
 from ccsweep.errors import Pruned
@@ -24,7 +23,7 @@ from ccsweep.study.folder import TrialFolder
 from ccsweep.study.notes import Kind, Notes, note, notes
 from ccsweep.study.trials import Completed, Failed, Reused, enqueue_points, tell
 from ccsweep.sweep.compose import Composer
-from ccsweep.sweep.trial import TIME_UP, Bench, Held, ending_after, run_trial
+from ccsweep.sweep.trial import Bench, Held, ending_after, run_trial
 from tests.sweep.conftest import Command
 
 REPORT = {"validation_error": 2.0, "ranks": "16-12"}
@@ -43,7 +42,6 @@ def test_what_an_exception_means(caplog: pytest.LogCaptureFixture) -> None:
     )
     assert ending_after(7, ValueError("a bug")) == Failed(Kind.TRIAL, "ValueError: a bug")
     assert ending_after(7, SystemExit(3)) == Failed(Kind.TRIAL, "SystemExit: 3")
-    assert ending_after(7, UncompletedJobError("time")) is TIME_UP
     for stop in (KeyboardInterrupt(), SystemExit(130)):
         with pytest.raises(KeyboardInterrupt):
             ending_after(7, stop)

@@ -1,5 +1,6 @@
 """A worker in this process: it asks for trials, runs them and tells how they went, with nobody to watch it."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,6 @@ from hydra.core.singleton import Singleton
 from omegaconf import DictConfig
 from optuna import Study
 from optuna.trial import Trial, TrialState, create_trial
-from submitit.core.utils import UncompletedJobError
 
 from ccsweep.study import record
 from ccsweep.study.folder import TrialFolder
@@ -23,6 +23,7 @@ from ccsweep.study.notes import Kind, Notes, note, notes
 from ccsweep.study.storage import open_study
 from ccsweep.study.trials import Failed, Sorted, enqueue_points, handle, tell
 from ccsweep.sweep import lease
+from ccsweep.sweep import trial as trials_of_workers
 from ccsweep.sweep import worker as workers
 from ccsweep.sweep.lease import Lease
 from ccsweep.sweep.worker import DONE, EXHAUSTED, Payload, _Worker, remaining
@@ -141,16 +142,42 @@ def test_a_machines_failure_is_tried_again_by_the_same_worker(begin: Begin) -> N
     assert notes(study.get_trials()[2]).retry_of == 0
 
 
-def test_a_worker_whose_time_is_up_ends(begin: Begin) -> None:
-    def task(cfg: DictConfig) -> None:
-        raise UncompletedJobError("the time limit is near")
+@pytest.mark.parametrize(
+    ("how", "announced", "cause", "excused"),
+    [
+        ("at its first try", True, "its time on the cluster was up", True),
+        ("at its second trial", True, "its time on the cluster was up", True),
+        ("with a checkpoint", True, "its time on the cluster was up", True),
+        ("with an old checkpoint", True, "longer than the time that a worker has on the cluster", False),
+        ("with nothing", True, "longer than the time that a worker has on the cluster", False),
+        ("at its second trial", False, "worker cancelled by the cluster", True),
+        ("with nothing", False, "worker cancelled by the cluster", False),
+    ],
+)
+def test_a_trial_is_handed_back_unless_it_would_be_for_ever(
+    how: str, announced: bool, cause: str, excused: bool, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def task(cfg: DictConfig) -> dict[str, Any]:
+        if how == "at its second trial" and cfg.training.l1 == 0:
+            return report(cfg)
+        if "checkpoint" in how:
+            saved = TrialFolder(Path(HydraConfig.get().runtime.output_dir)).last_checkpoint
+            saved.parent.mkdir(parents=True)
+            saved.touch()
+            if "old" in how:
+                os.utime(saved, (1e9, 1e9))
+        raise KeyboardInterrupt
 
+    monkeypatch.setattr(workers, "time_is_up", lambda: announced)
+    monkeypatch.setattr(trials_of_workers, "HANDED_BACK", int(how == "at its first try"))
     worker, study = begin(task, "training.l1=0,1")
-    assert worker.work() == "out of time"
-    assert states(study) == ["FAIL", "WAITING", "WAITING"]
-    known = notes(study.get_trials()[0])
-    assert (known.cause, known.excused) == ("the worker's time on the cluster was up", True)
-    assert notes(study.get_trials()[2]).retry_of == 0
+    worker.plan.sweep.cluster = "slurm"
+    with pytest.raises(KeyboardInterrupt):
+        worker.work()
+    (ended,) = [trial for trial in study.get_trials() if trial.state == TrialState.FAIL]
+    assert (notes(ended).kind, notes(ended).cause, notes(ended).excused) == ("machine", cause, excused)
+    again = notes(study.get_trials()[2])
+    assert (again.retry_of, again.resumes) == (ended.number, ended.number)
 
 
 @pytest.mark.parametrize(

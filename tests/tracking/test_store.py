@@ -66,6 +66,21 @@ class TestResolve:
         assert rows == 2
 
 
+def test_a_device_is_left_as_it_is(tmp_path):
+    """As root, who may rename over anything: a store once took the place of /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place in (pipe, Path("/dev/null")):
+        before = place.stat()
+        with pytest.raises(UserError) as caught:
+            prepare(sqlite_uri(place))
+        assert str(caught.value) == (
+            f"tracking.uri: {place} is a device or a pipe; expected a file, or a new one's place"
+        )
+        assert (place.stat().st_mode, place.stat().st_ino) == (before.st_mode, before.st_ino)
+        assert not Path(f"{place}.lock").exists()
+
+
 def test_where_artifacts_go(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert artifact_root("sqlite:////data/mlflow.db") == Path("/data/mlartifacts")

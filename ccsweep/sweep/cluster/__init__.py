@@ -1,0 +1,1 @@
+"""What a sweep needs where there are several hosts."""

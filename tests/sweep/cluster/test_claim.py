@@ -1,0 +1,94 @@
+"""Who holds a study that is in a database: looked up in the database, whoever's folder it is."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from optuna import Study, create_study
+
+from ccsweep.errors import UserError
+from ccsweep.study.notes import StudyNotes, note_study, study_notes
+from ccsweep.sweep import lease
+from ccsweep.sweep.cluster import claim
+from ccsweep.sweep.cluster.claim import claimed, refuse_other
+
+
+@pytest.fixture
+def study() -> Study:
+    return create_study(study_name="digits")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim, "SILENCE", 0.5)
+    monkeypatch.setattr(claim, "EVERY", 0.05)
+
+
+def held(study: Study, **changed: Any) -> None:
+    own = {"id": "s", "host": socket.gethostname(), "pid": os.getpid(), "beat": 0, "ended": False}
+    note_study(study, StudyNotes(sweeper={**own, "pid_started": lease.started(os.getpid()), **changed}))
+
+
+def refused(study: Study) -> str:
+    with pytest.raises(UserError) as caught:
+        refuse_other(study)
+    return str(caught.value)
+
+
+def test_a_study_that_nobody_holds(study: Study) -> None:
+    refuse_other(study)
+    with claimed(study, "s"):
+        assert refused(study) == (
+            f"sweep.name=digits: another sweep is at work on that study, on {socket.gethostname()}; "
+            "wait for it, stop it, or choose another sweep.name"
+        )
+    refuse_other(study)
+
+
+def test_a_sweeper_of_this_host_that_was_killed(study: Study) -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True)
+    held(study, pid=int(ended.stdout))
+    refuse_other(study)
+
+
+@pytest.mark.parametrize("changed", [{"host": "elsewhere"}, {"pid_started": "another:boot"}])
+def test_a_sweeper_elsewhere_is_alive_if_it_says_so(study: Study, changed: dict[str, str]) -> None:
+    held(study, **changed)
+    refuse_other(study)  # silent
+    beat = threading.Timer(0.15, lambda: held(study, beat=1, **changed))
+    beat.start()
+    assert " is at work on that study, on " in refused(study)
+    beat.join()
+
+
+def test_a_sweeper_elsewhere_that_ends_meanwhile(study: Study) -> None:
+    held(study, host="elsewhere")
+    end = threading.Timer(0.15, lambda: held(study, host="elsewhere", beat=1, ended=True))
+    end.start()
+    refuse_other(study)
+    end.join()
+
+
+def test_a_lease_is_kept_fresh_and_let_go(study: Study, wait: Callable[..., None]) -> None:
+    with claimed(study, "s"):
+        wait(lambda: (study_notes(study).sweeper or {})["beat"] > 1)
+    sweeper = study_notes(study).sweeper
+    assert sweeper is not None
+    assert (sweeper["id"], sweeper["ended"]) == ("s", True)
+
+
+@pytest.fixture
+def wait() -> Callable[..., None]:
+    def wait(what: Callable[[], object]) -> None:
+        for _ in range(500):
+            if what():
+                return
+            threading.Event().wait(0.02)
+        raise AssertionError("waited in vain")
+
+    return wait
