@@ -22,7 +22,7 @@ PHASES = {
     "timing": [
         "ccsweep.engine.tune:compile",
         "ccsweep.engine.clock:race",
-        "ccsweep.engine.benchmark:differing",
+        "ccsweep.engine.benchmark:answered",
     ],
     "waiting to time": ["ccsweep.files:in_turn"],
     "figures, spectra": ["ccsweep.report.pictures:draw_run", "ccsweep.training.fit:Job.spectra"],

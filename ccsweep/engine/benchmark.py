@@ -3,7 +3,7 @@
 import copy
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from ccsweep.engine import peers
+from ccsweep.engine.apart import Apart
 from ccsweep.engine.clock import Interval, Name, Turn, around_median, turns
 from ccsweep.engine.compiled import Compiled, torch_threads
 from ccsweep.engine.layers import Layer, layers_of
+from ccsweep.engine.layout import Layout
 from ccsweep.engine.peers import Run, UnavailableError
 from ccsweep.engine.plan import Plan
 from ccsweep.engine.tune import DISAGREEMENT, compile
+from ccsweep.estimator.cost import INPUT_SPARSE
 from ccsweep.figures import ahead, high, low, measured
 from ccsweep.kernels.dense import allowed
 from ccsweep.kernels.simd import COMPRESSES, FUSES
@@ -26,25 +29,45 @@ from ccsweep.network import ConditionalMLP
 
 EAGER, ENGINE, EXACT = "torch float32", "ccsweep engine", "exact skip"
 ROUNDS, ROUND_SECONDS, PLAN_SECONDS = 9, 0.08, 0.1
-BATCH = 2000  # samples at a time where predictions are compared
+HONEST = DISAGREEMENT
+"""Share of the network's answers that a peer may change, and still be one that a user could take instead."""
+COUNTED = 256
+"""Inputs that tell who is honest, where nothing else is asked of answers: 2 in 256 are the most."""
 
-Peer = Callable[[Sequence[Layer], Tensor, Tensor, int], Run]
-"""Made from the layers, calibration inputs, inputs as they will come, and the number of threads."""
+Peer = Callable[[Sequence[Layer], Tensor, Sequence[Tensor], int], Run | Apart]
+"""Made from the layers, calibration inputs, batches as they will come, and the number of threads."""
 
 QUICK: Mapping[str, Peer] = {
-    "torch bfloat16": lambda layers, calibration, x, threads: peers.bfloat16(layers),
-    "torch int8": lambda layers, calibration, x, threads: peers.int8_of_torch(layers),
-    "ONNX Runtime int8": lambda layers, calibration, x, threads: peers.onnxruntime_int8(layers, threads),
+    "torch bfloat16": lambda layers, calibration, batches, threads: peers.bfloat16(layers),
+    "torch int8": lambda layers, calibration, batches, threads: peers.int8_of_torch(layers),
+    "ONNX Runtime int8": lambda layers, calibration, batches, threads: peers.onnxruntime(
+        peers.int8(layers), threads
+    ),
 }
 """Made in a second, and one of them mostly the fastest: what every run is timed beside."""
 PEERS: Mapping[str, Peer] = {
-    "torch.compile": lambda layers, calibration, x, threads: peers.compiled_by_torch(layers, x),
-    "ONNX Runtime float32": lambda layers, calibration, x, threads: peers.onnxruntime(layers, threads),
-    **QUICK,
-    "ONNX Runtime int8 static": lambda layers, calibration, x, threads: peers.onnxruntime_int8(
-        layers, threads, calibration
+    "torch.compile": lambda layers, calibration, batches, threads: peers.compiled_by_torch(
+        layers, batches[0]
     ),
-    EXACT: lambda layers, calibration, x, threads: peers.exact_skip(layers, threads),
+    "ONNX Runtime float32": lambda layers, calibration, batches, threads: peers.onnxruntime(
+        peers.onnx(layers), threads
+    ),
+    **QUICK,
+    "ONNX Runtime int8 static": lambda layers, calibration, batches, threads: peers.onnxruntime(
+        peers.int8(layers, calibration), threads
+    ),
+    "OpenVINO float32": lambda layers, calibration, batches, threads: Apart(
+        peers.onnx(layers), "f32", threads, batches
+    ),
+    "OpenVINO bfloat16": lambda layers, calibration, batches, threads: Apart(
+        peers.onnx(layers), "bf16", threads, batches
+    ),
+    "OpenVINO int8": lambda layers, calibration, batches, threads: Apart(
+        peers.int8(layers, calibration), "f32", threads, batches
+    ),
+    EXACT: lambda layers, calibration, batches, threads: Compiled(
+        Layout(layers), (INPUT_SPARSE,) * len(layers), threads
+    ),
 }
 """What a user would take instead of the engine; exact skip is a part of it, and counts as no peer."""
 
@@ -67,8 +90,8 @@ class Answers:
 
     changed: float
     """Share of inputs for which the network itself, in float32 with its gates, predicts another class."""
-    error: float
-    """In percent."""
+    error: float | None
+    """In percent; None where labels are not known."""
 
 
 @dataclass(frozen=True)
@@ -80,19 +103,17 @@ class Comparison:
     timings: dict[str, Timing]
     unavailable: dict[str, str]
     """Peers that cannot run here, with the reason."""
-    differing: float
-    """Share of the timed inputs for which engine and network predict another class."""
+    answers: dict[str, Answers]
+    """Of each candidate."""
     gain: Interval
     """How many times faster the engine is than torch in float32, by turns of the two."""
     lead: Interval
-    """The same over the fastest peer."""
-    answers: dict[str, Answers] = field(default_factory=dict)
-    """Of each candidate, where they were counted."""
+    """The same over the best peer."""
 
     @property
     def best_peer(self) -> str:
-        """Who is fastest, the engine and its parts left out."""
-        return fastest({name: timing.median for name, timing in self.timings.items()})
+        """See :func:`best`."""
+        return best({name: timing.median for name, timing in self.timings.items()}, self.answers)
 
     def speedup(self, name: str = ENGINE, over: str = EAGER) -> float:
         """How many times faster one is than another, by medians."""
@@ -106,9 +127,10 @@ class Comparison:
         }
 
 
-def fastest(medians: Mapping[str, float]) -> str:
-    """The peer that takes least: of all but the engine and its parts."""
-    return min(set(medians) - {ENGINE, EXACT}, key=lambda name: medians[name])
+def best(medians: Mapping[str, float], answers: Mapping[str, Answers]) -> str:
+    """The fastest peer that gives the network's answers: of all but the engine and its parts."""
+    honest = (name for name, found in answers.items() if found.changed <= HONEST)
+    return min({*honest} - {ENGINE, EXACT} or {EAGER}, key=lambda name: medians[name])
 
 
 def compare(
@@ -123,8 +145,12 @@ def compare(
     enough: Callable[[Sequence[Turn[str]]], bool] = lambda timed: False,
     labels: Tensor | None = None,
     max_disagreement: float = DISAGREEMENT,
+    libraries: bool = True,
 ) -> Comparison:
-    """Time torch, the peers and the engine.
+    """Time torch, the peers and the engine, and count what they answer.
+
+    Where the network has gates, a peer comes twice: with every unit computed, which is quicker and may be
+    another network, and with the gates beside the units, ``, gated``, which is this one.
 
     Args:
         network: trained, on the CPU, in eval mode.
@@ -136,46 +162,69 @@ def compare(
         with_peers: what else to time.
         plan_seconds: for each race while the engine makes its plan; None means its own choice.
         enough: whether the turns so far will do, which may be before the time is over.
-        labels: (samples,) of the inputs; with them all candidates' answers are counted.
+        labels: (samples,) of the inputs; without them answers are counted on a few inputs, to know the
+            honest ones.
         max_disagreement: share of calibration inputs whose answer the plan may change.
+        libraries: whether the plan may leave layers to a peer.
 
     Raises:
         UserError: a weight is not finite.
     """
     engine = compile(
-        network, calibration, batch_size, threads, max_disagreement=max_disagreement, seconds=plan_seconds
+        network,
+        calibration,
+        batch_size,
+        threads,
+        max_disagreement=max_disagreement,
+        seconds=plan_seconds,
+        libraries=libraries,
     )
     assert engine.plan is not None
-    layers, batches = layers_of(network), split(inputs, batch_size)
-    candidates: dict[str, Run] = {EAGER: peers.eager(layers)}
-    unavailable: dict[str, str] = {}
+    batches = split(inputs, batch_size)
     with torch_threads(threads):
-        for name, make in with_peers.items():
+        candidates, unavailable = _made(layers_of(network), with_peers, calibration, batches, threads)
+        candidates[ENGINE] = engine
+        counted = batches if labels is not None else batches[: -(-COUNTED // batch_size)]
+        known = None if labels is None else torch.cat(split(labels, batch_size))
+        own = answered(network, counted)
+        answers = {name: _counted(answered(run, counted), own, known) for name, run in candidates.items()}
+        timed = turns({name: _fresh(run, batches) for name, run in candidates.items()}, seconds, enough)
+    timings = {name: _timing([t for turn in timed for t in turn[name]]) for name in candidates}
+    medians = {name: timing.median for name, timing in timings.items()}
+    return Comparison(
+        engine.plan, timings, unavailable, answers, gain(timed), gain(timed, over=best(medians, answers))
+    )
+
+
+def _made(
+    layers: Sequence[Layer],
+    with_peers: Mapping[str, Peer],
+    calibration: Tensor,
+    batches: Sequence[Tensor],
+    threads: int,
+) -> tuple[dict[str, Run | Apart], dict[str, str]]:
+    """Torch and the peers, without gates and with them; and why others are unavailable."""
+    made: dict[str, Run | Apart] = {}
+    unavailable: dict[str, str] = {}
+    plain = [layer._replace(gate=None) for layer in layers]
+    gates = any(layer.gate for layer in layers)
+    for peer, make in {EAGER: _eager, **with_peers}.items():
+        variants = {peer: plain, f"{peer}, gated": layers} if gates and peer != EXACT else {peer: plain}
+        for name, these in variants.items():
             try:
-                candidates[name] = make(layers, calibration, batches[0], threads)
+                made[name] = make(these, calibration, batches, threads)
             except UnavailableError as reason:
                 unavailable[name] = str(reason)
-        candidates[ENGINE] = engine
-        timed = turns({name: _fresh(run, batches) for name, run in candidates.items()}, seconds, enough)
-        answers = {}
-        if labels is not None:
-            known = torch.cat(split(labels, batch_size))
-            own = answered(network, batches)
-            answers = {name: _counted(answered(run, batches), own, known) for name, run in candidates.items()}
-    timings = {name: _timing([t for turn in timed for t in turn[name]]) for name in candidates}
-    return Comparison(
-        engine.plan,
-        timings,
-        unavailable,
-        differing(network, engine, inputs),
-        gain(timed),
-        gain(timed, over=fastest({name: timing.median for name, timing in timings.items()})),
-        answers,
-    )
+                break
+    return made, unavailable
+
+
+def _eager(layers: Sequence[Layer], calibration: Tensor, batches: Sequence[Tensor], threads: int) -> Run:
+    return peers.eager(layers)
 
 
 @torch.no_grad()
-def answered(run: Run, batches: Sequence[Tensor]) -> Tensor:
+def answered(run: Run | Apart, batches: Sequence[Tensor]) -> Tensor:
     """The class that is predicted for each input."""
 
     def answer(x: Tensor) -> Tensor:
@@ -186,9 +235,9 @@ def answered(run: Run, batches: Sequence[Tensor]) -> Tensor:
     return torch.cat([answer(x) for x in batches])
 
 
-def _counted(answers: Tensor, own: Tensor, labels: Tensor) -> Answers:
-    changed, wrong = ((answers != other).double().mean() for other in (own, labels))
-    return Answers(float(changed), 100 * float(wrong))
+def _counted(answers: Tensor, own: Tensor, labels: Tensor | None) -> Answers:
+    changed = float((answers != own).double().mean())
+    return Answers(changed, None if labels is None else 100 * float((answers != labels).double().mean()))
 
 
 def gain(timed: Sequence[Turn[str]], over: str = EAGER) -> Interval:
@@ -215,15 +264,10 @@ def split(inputs: Tensor, batch_size: int) -> list[Tensor]:
     return list(mixed[: len(mixed) // batch_size * batch_size].split(batch_size))
 
 
-@torch.no_grad()
-def differing(network: ConditionalMLP, engine: Compiled, inputs: Tensor) -> float:
-    """Share of inputs for which the two predict another class."""
-    differ = [engine(x).argmax(1) != network(x).argmax(1) for x in inputs.split(BATCH)]
-    return float(torch.cat(differ).double().mean())
-
-
-def _fresh(run: Run, batches: Sequence[Tensor]) -> Callable[[], object]:
+def _fresh(run: Run | Apart, batches: Sequence[Tensor]) -> Callable[[], object] | Apart:
     """A call of ``run`` with the next batch; all come before one comes again."""
+    if isinstance(run, Apart):
+        return run
     coming = _cycled(batches)
     return lambda: run(next(coming))
 
@@ -279,7 +323,9 @@ def compare_networks(
     """
     order, made = random.Random(0), {}
     for name, timed in networks.items():
-        engine = compile(timed.network, timed.calibration, batch_size, 1, seconds=PLAN_SECONDS)
+        engine = compile(
+            timed.network, timed.calibration, batch_size, 1, seconds=PLAN_SECONDS, libraries=False
+        )
         made[name] = (engine, layers_of(timed.network), split(timed.inputs, batch_size))
     found: dict[Name, list[float]] = {name: [] for name in networks}
     with torch_threads(1):

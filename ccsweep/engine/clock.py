@@ -13,7 +13,7 @@ from itertools import chain
 from math import comb
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import psutil
 
@@ -65,6 +65,14 @@ Turn = dict[Name, list[float]]
 """Microseconds of each candidate's calls in one turn."""
 
 
+@runtime_checkable
+class Remote(Protocol):
+    """What runs in another process, and has to be timed there."""
+
+    def turn(self) -> list[float]:
+        """See :func:`turn`."""
+
+
 def race(candidates: Mapping[Name, Callable[[], object]], seconds: float) -> dict[Name, list[float]]:
     """Microseconds of each candidate's calls, those of all :func:`turns` together."""
     timed = turns(candidates, seconds)
@@ -72,7 +80,7 @@ def race(candidates: Mapping[Name, Callable[[], object]], seconds: float) -> dic
 
 
 def turns(
-    candidates: Mapping[Name, Callable[[], object]],
+    candidates: Mapping[Name, Callable[[], object] | Remote],
     seconds: float,
     enough: Callable[[Sequence[Turn[Name]]], bool] = lambda timed: False,
 ) -> list[Turn[Name]]:
@@ -91,23 +99,28 @@ def turns(
     clock = time.perf_counter
     stop = clock() + seconds
     while len(timed) < LEAST or (clock() < stop and not enough(timed)):
-        took: Turn[Name] = {name: [] for name in candidates}
-        for name, run in candidates.items():
-            begun = clock()
-            while True:
-                run()
-                first = start = clock()
-                if first - begun > WARM_UP:
-                    break
-            while True:
-                run()
-                end = clock()
-                took[name].append(1e6 * (end - start))
-                if end - first > TURN:
-                    break
-                start = end
-        timed.append(took)
+        timed.append(
+            {name: run.turn() if isinstance(run, Remote) else turn(run) for name, run in candidates.items()}
+        )
     return timed
+
+
+def turn(run: Callable[[], object]) -> list[float]:
+    """Microseconds of the calls of one turn."""
+    clock, took = time.perf_counter, []
+    begun = clock()
+    while True:
+        run()
+        first = start = clock()
+        if first - begun > WARM_UP:
+            break
+    while True:
+        run()
+        end = clock()
+        took.append(1e6 * (end - start))
+        if end - first > TURN:
+            return took
+        start = end
 
 
 class Load:

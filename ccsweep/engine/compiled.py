@@ -4,19 +4,20 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import groupby
+from math import isfinite
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ccsweep.engine import peers
 from ccsweep.engine.layers import Array
 from ccsweep.engine.layout import Dense, Layout
 from ccsweep.engine.plan import Plan
-from ccsweep.engine.ways import GATES, MIXED, in_int8
+from ccsweep.engine.ways import BFLOAT16, MIXED, library, runs
 from ccsweep.errors import UserError
-from ccsweep.estimator.cost import DENSE, GATED
+from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE
 from ccsweep.kernels import skipping
 from ccsweep.kernels.compiling import announced
 from ccsweep.kernels.memory import TILE
@@ -96,12 +97,40 @@ class Skipping:
         return skipping.run(rows, projected, self._numbers, self._table, self._together, out)
 
 
+class Library:
+    """Consecutive layers that torch runs in bfloat16, or ONNX Runtime.
+
+    Args:
+        layout: the weights.
+        first: the first layer's number.
+        ways: of these layers, all of one library.
+        threads: to use.
+
+    Raises:
+        UnavailableError: it is not installed.
+    """
+
+    def __init__(self, layout: Layout, first: int, ways: Sequence[str], threads: int) -> None:
+        if library(ways[0]) == BFLOAT16:
+            layers = layout.part(first, ways)
+            self._run = peers.bfloat16(layers)
+            self.bytes = sum(2 * (layer.inputs + 1) * layer.units for layer in layers)
+        else:
+            model = layout.onnx(first, ways)
+            self._run, self.bytes = peers.onnxruntime(model, threads), len(model)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Outputs (batch, units), float32, of x (batch, in_features)."""
+        found: Any = self._run(x)
+        return torch.from_numpy(found[0]) if isinstance(found, list) else found.float()
+
+
 class Compiled:
     """Layers with their ways, ready to run.
 
-    Runs of layers that skip work are one compiled call, dense layers are torch's. A row that holds NaN
-    or infinity is computed dense, and gives what dense gives. With several threads each takes its share
-    of the rows, so one row alone is computed by one thread.
+    Runs of layers that skip work are one compiled call, dense layers are torch's or another library's. A
+    row that holds NaN or infinity is computed dense, and gives what dense gives. With several threads each
+    takes its share of the rows, so one row alone is computed by one thread.
 
     Args:
         layout: the weights.
@@ -117,20 +146,23 @@ class Compiled:
         self.inputs, self._units = layout.layers[0].inputs, layout.layers[-1].units
         self._dense = [layout.dense(k) for k in range(len(self.ways))]
         # What is not finite would not come through a gate, nor through bytes.
-        self._careful = any(way in GATES or in_int8(way) for way in self.ways)
-        self._stages: list[list[Dense] | Skipping] = []
-        first = 0
-        for dense, group in groupby(self.ways, lambda way: way == DENSE):
-            last = first + len(list(group))
-            if dense:
-                self._stages.append(self._dense[first:last])
+        self._careful = not {*self.ways} <= {DENSE, INPUT_SPARSE}
+        self._stages: list[list[Dense] | Skipping | Library] = []
+        for first, run in runs(self.ways):
+            if run[0] == DENSE:
+                self._stages.append(self._dense[first : first + len(run)])
             else:
-                self._stages.append(Skipping(layout, first, self.ways[first:last], threads))
-            first = last
+                kind = Library if library(run[0]) else Skipping
+                self._stages.append(kind(layout, first, run, threads))
         self._only = self._stages[0] if len(self._stages) == 1 else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Compiled, (self.layout, self.ways, self.threads), {"plan": self.plan}
+
+    @property
+    def bytes(self) -> int:
+        """Memory held."""
+        return self.layout.bytes + sum(stage.bytes for stage in self._stages if isinstance(stage, Library))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (batch, classes), float32, of x (batch, in_features); no gradients are kept.
@@ -171,14 +203,15 @@ class Compiled:
 
     def _run(self, x: Tensor) -> tuple[Tensor, bool]:
         """Logits, and whether all inputs were finite, as far as that matters."""
-        finite = not self._careful or isinstance(self._stages[0], Skipping) or bool(x.isfinite().all())
+        # A sum is quicker than a look at each number; one that overflows is finite after all.
+        finite = not self._careful or isinstance(self._stages[0], Skipping) or isfinite(x.sum().item())
         for stage in self._stages:
             if isinstance(stage, Skipping):
                 x, same = stage(x)
                 finite = finite and (same or not self._careful)
             else:
                 with torch_threads(self.threads):
-                    x = run_dense(stage, x)
+                    x = stage(x) if isinstance(stage, Library) else run_dense(stage, x)
         return x, finite
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ccsweep.engine.layers import Array, Layer
-from ccsweep.engine.ways import MASKED, MIXED, in_int8, kind
+from ccsweep.engine import peers
+from ccsweep.engine.layers import Array, Layer, chain
+from ccsweep.engine.peers import Model
+from ccsweep.engine.ways import MASKED, MIXED, ONNX, in_int8, kind, library, runs, uses_gate
 from ccsweep.estimator.cost import DENSE, INPUT_SPARSE, WAYS
 from ccsweep.estimator.factors import Factors
 from ccsweep.kernels.dense import SIDE, allowed
@@ -38,10 +40,13 @@ class Layout:
 
     Args:
         layers: of the network.
+        calibration: (samples, in_features), inputs that ONNX Runtime takes scales from, where it runs layers.
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer], calibration: Tensor | None = None) -> None:
         self._arrays: dict[tuple[int, str], Array] = {}
+        self._models: dict[tuple[int, tuple[str, ...]], Model] = {}
+        self._calibration = calibration
         self.layers: list[Layer] = []
         for k, layer in enumerate(layers):
             rows = self._keep(k, "units", layer.weight, vectors(layer.inputs))
@@ -50,18 +55,48 @@ class Layout:
             self.layers.append(Layer(rows[:, : layer.inputs], bias[0, : layer.units], layer.relu, gate))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Layout, (self.layers,)  # laid out anew: copied arrays would not start at a cache line
+        # Laid out anew: copied arrays would not start at a cache line.
+        return Layout, (self.layers,), {"_models": self._models}
+
+    def only(self, ways: Sequence[str]) -> "Layout":
+        """A copy for these ways alone: without gates that are not in use."""
+        made = Layout(self.part(0, ways))
+        made._models = {run: self._models[run] for run in runs(ways) if run in self._models}
+        return made
 
     @property
     def bytes(self) -> int:
         """Memory held."""
         gates = (part.nbytes for layer in self.layers for part in layer.gate or ())
-        return sum(array.nbytes for array in self._arrays.values()) + sum(gates)
+        models = map(len, self._models.values())
+        return sum(array.nbytes for array in self._arrays.values()) + sum(gates) + sum(models)
 
     def dense(self, k: int) -> Dense:
         """Layer k for torch."""
         layer = self.layers[k]
         return Dense(torch.from_numpy(layer.weight).T, torch.from_numpy(layer.bias), layer.relu)
+
+    def part(self, first: int, ways: Sequence[str]) -> list[Layer]:
+        """Consecutive layers from ``first``, with the gates that their ways use."""
+        layers = zip(self.layers[first : first + len(ways)], ways, strict=True)
+        return [layer if uses_gate(way) else layer._replace(gate=None) for layer, way in layers]
+
+    def onnx(self, first: int, ways: Sequence[str]) -> Model:
+        """The same as a model of ONNX, in the numbers of their ways.
+
+        Raises:
+            UnavailableError: a library that makes it is not installed.
+        """
+        key = first, tuple(ways)
+        if key not in self._models:
+            layers = self.part(first, ways)
+            if library(ways[0]) == ONNX:
+                self._models[key] = peers.onnx(layers)
+            else:
+                assert self._calibration is not None, "scales are taken from calibration inputs"
+                passed = chain(self.layers[:first], self._calibration[: peers.CALIBRATED].numpy())[-1]
+                self._models[key] = peers.int8(layers, torch.from_numpy(passed))
+        return self._models[key]
 
     def table(self, first: int, ways: Sequence[str]) -> Array:
         """The kernels' table for consecutive layers from ``first``, none of them dense."""

@@ -1,4 +1,7 @@
-"""The network's layers as others run them: what the engine is timed beside."""
+"""The network's layers as others run them: what the engine is timed beside.
+
+A layer with a gate computes it beside its units, in float32, and sets to zero what it turns off.
+"""
 
 import logging
 import tempfile
@@ -12,17 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ccsweep.engine.compiled import Compiled
 from ccsweep.engine.layers import Layer
-from ccsweep.engine.layout import Layout
-from ccsweep.estimator.cost import INPUT_SPARSE
+from ccsweep.estimator.factors import Factors
 
 MISSING = "not installed: pip install onnxruntime onnx"
 # Inputs that scales of activations are taken from.
 CALIBRATED = 1000
+# Further from 0 than any score.
+FAR = 1e30
+# What the names of a gate's operations begin with.
+GATE = "gate"
 
 Run = Callable[[Tensor], object]
 """From inputs (batch, in_features), float32 on the CPU, to logits, as its library gives them."""
+Model = bytes
+"""Of ONNX."""
 
 
 class UnavailableError(Exception):
@@ -32,11 +39,6 @@ class UnavailableError(Exception):
 def eager(layers: Sequence[Layer]) -> Run:
     """The dense network as anyone would write it in torch."""
     return _inferring(_sequential(layers))
-
-
-def exact_skip(layers: Sequence[Layer], threads: int) -> Run:
-    """The engine without any estimator: zero inputs are left out, and nothing else."""
-    return Compiled(Layout(layers), (INPUT_SPARSE,) * len(layers), threads)
 
 
 def bfloat16(layers: Sequence[Layer]) -> Run:
@@ -72,21 +74,29 @@ def compiled_by_torch(layers: Sequence[Layer], example: Tensor) -> Run:
     return run
 
 
-def onnxruntime(layers: Sequence[Layer], threads: int) -> Run:
-    """The dense network in ONNX Runtime.
+def onnxruntime(model: Model, threads: int) -> Run:
+    """A model of ONNX in ONNX Runtime.
 
     Raises:
         UnavailableError: it is not installed.
     """
-    return _session(onnx(layers), threads)
+    try:
+        import onnxruntime  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise UnavailableError(MISSING) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    # Its threads would otherwise go on spinning through the others' turns.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return lambda x: session.run(None, {"x": x.numpy()})
 
 
-def onnxruntime_int8(layers: Sequence[Layer], threads: int, calibration: Tensor | None = None) -> Run:
-    """The dense network quantised by ONNX Runtime, weights per channel.
+def int8(layers: Sequence[Layer], calibration: Tensor | None = None) -> Model:
+    """The ONNX model quantised by ONNX Runtime, weights per channel, gates left in float32.
 
     Args:
         layers: of the network.
-        threads: to use.
         calibration: inputs that the scales of activations are taken from; None means from each call's.
 
     Raises:
@@ -95,17 +105,23 @@ def onnxruntime_int8(layers: Sequence[Layer], threads: int, calibration: Tensor 
     model = onnx(layers)
     try:
         import onnx as library
-        from onnxruntime import quantization  # type: ignore[import-untyped]
+        from onnxruntime import quantization
     except ImportError as error:
         raise UnavailableError(MISSING) from error
     with tempfile.TemporaryDirectory() as folder, _silent():
         file, loaded = Path(folder) / "int8.onnx", library.load_from_string(model)
+        gates = [node.name for node in loaded.graph.node if node.name.startswith(GATE)]
         if calibration is None:
-            quantization.quantize_dynamic(loaded, file, per_channel=True)
+            quantization.quantize_dynamic(loaded, file, per_channel=True, nodes_to_exclude=gates)
         else:
-            few = calibration[:CALIBRATED].numpy()
-            quantization.quantize_static(loaded, file, _Reader(few), per_channel=True)
-        return _session(file.read_bytes(), threads)
+            few = _Reader(calibration[:CALIBRATED].numpy())
+            unsigned = (
+                quantization.QuantType.QUInt8
+            )  # what x86 multiplies; beside a gate others become floats
+            quantization.quantize_static(
+                loaded, file, few, per_channel=True, activation_type=unsigned, nodes_to_exclude=gates
+            )
+        return file.read_bytes()
 
 
 class _Reader:
@@ -131,20 +147,7 @@ def _silent() -> Iterator[None]:
         logging.disable(before)
 
 
-def _session(model: bytes, threads: int) -> Run:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UnavailableError(MISSING) from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    # Its threads would otherwise go on spinning through the others' turns.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return lambda x: session.run(None, {"x": x.numpy()})
-
-
-def onnx(layers: Sequence[Layer]) -> bytes:
+def onnx(layers: Sequence[Layer]) -> Model:
     """The dense network as an ONNX model: Gemm and Relu in turns, from ``x`` to ``logits``.
 
     Raises:
@@ -154,27 +157,62 @@ def onnx(layers: Sequence[Layer]) -> bytes:
         from onnx import TensorProto, helper, numpy_helper
     except ImportError as error:
         raise UnavailableError(MISSING) from error
-    nodes, weights, last = [], [], "x"
+    nodes, held = [], []
+
+    def keep(name: str, array: Any) -> str:
+        held.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def node(kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        """One operation; what comes out of it has its name."""
+        nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
+        return name
+
+    zero = keep("zero", np.float32(0)) if any(layer.gate for layer in layers) else ""
+    last = "x"
     for k, layer in enumerate(layers):
-        weights.append(numpy_helper.from_array(layer.weight, f"weight{k}"))
-        weights.append(numpy_helper.from_array(layer.bias, f"bias{k}"))
-        ends = k == len(layers) - 1
-        product = "logits" if ends and not layer.relu else f"product{k}"
-        nodes.append(helper.make_node("Gemm", [last, f"weight{k}", f"bias{k}"], [product], transB=1))
-        last = product
+        x, weights = last, [keep(f"weight{k}", layer.weight), keep(f"bias{k}", layer.bias)]
+        last = node("Gemm", [x, *weights], f"product{k}", transB=1)
         if layer.relu:
-            last = "logits" if ends else f"activation{k}"
-            nodes.append(helper.make_node("Relu", [product], [last]))
+            last = node("Relu", [last], f"activation{k}")
+        if layer.gate is not None:
+            u, v = keep(f"u{k}", layer.gate.u), keep(f"v{k}", layer.gate.v)
+            shift = layer.gate.shift.numpy().clip(
+                -FAR, FAR
+            )  # quantising looks at all numbers, infinite ones too
+            start = keep(f"start{k}", layer.bias + shift)
+            # Not Gemm, of which quantising would make operations with names that it does not know.
+            scores = node("MatMul", [node("MatMul", [x, u], f"{GATE}{k} t"), v], f"{GATE}{k} product")
+            on = node("Greater", [node("Add", [scores, start], f"{GATE}{k} scores"), zero], f"{GATE}{k} on")
+            last = node("Where", [on, last, zero], f"{GATE}{k}")
+    nodes[-1].output[0] = "logits"
 
     def batches(name: str, width: int) -> Any:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width])
 
     graph = helper.make_graph(
-        nodes, "network", [batches("x", layers[0].inputs)], [batches("logits", layers[-1].units)], weights
+        nodes, "network", [batches("x", layers[0].inputs)], [batches("logits", layers[-1].units)], held
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    content: bytes = model.SerializeToString()
+    content: Model = model.SerializeToString()
     return content
+
+
+class _Gated(nn.Module):
+    """A layer, its ReLU and its gate.
+
+    The factors are no parameters: they stay in float32, whatever becomes of the weights.
+    """
+
+    def __init__(self, linear: nn.Linear, gate: Factors) -> None:
+        super().__init__()
+        self.linear = linear
+        self._u, self._v, self._start = gate.u, gate.v, linear.bias.detach() + gate.shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (batch, units) of x (batch, in_features)."""
+        scores = torch.addmm(self._start, x.float() @ self._u, self._v)
+        return self.linear(x).relu_().masked_fill_(scores <= 0, 0)
 
 
 def _sequential(layers: Sequence[Layer]) -> nn.Module:
@@ -185,7 +223,10 @@ def _sequential(layers: Sequence[Layer]) -> nn.Module:
         linear.weight, linear.bias = (
             nn.Parameter(torch.from_numpy(part), requires_grad=False) for part in (layer.weight, layer.bias)
         )
-        parts += [linear, nn.ReLU()] if layer.relu else [linear]
+        if layer.gate is not None:
+            parts.append(_Gated(linear, layer.gate))
+        else:
+            parts += [linear, nn.ReLU()] if layer.relu else [linear]
     return nn.Sequential(*parts).eval()
 
 

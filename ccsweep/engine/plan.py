@@ -10,9 +10,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ccsweep.engine.ways import counted, in_int8
+from ccsweep.engine.ways import counted
 from ccsweep.errors import UserError
-from ccsweep.estimator.cost import DENSE, LayerCost, limit, products
+from ccsweep.estimator.cost import DENSE, WAYS, LayerCost, limit, products
 from ccsweep.files import write_text
 
 
@@ -103,7 +103,7 @@ class Plan:
                 "-" if took is None else f"{took:.1f}",
                 "-" if gain is None else f"{gain:.1f}x",
                 # By the clock over dense float32: of int8 not only what is left out counts.
-                "-" if gain is None or in_int8(layer.way) else f"{gain / layer.limit:.0%}",
+                "-" if gain is None or layer.way not in WAYS else f"{gain / layer.limit:.0%}",
             )
         console = Console(width=100, highlight=False)
         with console.capture() as capture:

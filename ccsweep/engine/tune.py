@@ -2,20 +2,34 @@
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from itertools import cycle
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ccsweep.engine.candidates import Ways, candidates, forced, nearer
 from ccsweep.engine.clock import Name, race
 from ccsweep.engine.compiled import Compiled, Skipping, accepted, run_dense, warm_up
 from ccsweep.engine.layers import Array, chain, layers_of
 from ccsweep.engine.layout import Layout
+from ccsweep.engine.peers import MISSING, UnavailableError
 from ccsweep.engine.plan import LayerPlan, Plan, dense_bytes
-from ccsweep.engine.ways import GATES, INT8, MASKED, UNGATED, Times, fastest, finer, in_int8, without
+from ccsweep.engine.ways import (
+    BFLOAT16,
+    GATES,
+    ONNX,
+    ONNX_INT8,
+    UNGATED,
+    Times,
+    fastest,
+    in_int8,
+    library,
+    without,
+)
 from ccsweep.errors import UserError
-from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, WAYS
+from ccsweep.estimator.cost import DENSE
 from ccsweep.kernels import skipping
 from ccsweep.kernels.int8 import MOST
 from ccsweep.network import ConditionalMLP
@@ -27,11 +41,7 @@ SAMPLES = 8192
 MARGIN = 1.02
 DISAGREEMENT = 0.01  # share of answers that a plan may change, unless said
 SECONDS = 0.3  # for each race
-PLAIN_INT8 = (INPUT_SPARSE + INT8, DENSE + INT8)
-MASKING = {MASKED + INT8}
 REPEATED = 64  # samples in one timing of a layer that skips work, at least
-
-Ways = tuple[str, ...]
 
 
 def compile(
@@ -43,12 +53,13 @@ def compile(
     max_disagreement: float = DISAGREEMENT,
     seconds: float | None = None,
     int8: bool = True,
+    libraries: bool = True,
 ) -> Compiled:
     """The network as a callable that skips work, by the fastest plan that keeps its answers.
 
     The plan is timed for one batch size and thread count; the callable takes any batch. It holds a copy
     of the weights. Where a layer runs dense or input-sparse, its gate is left out and all its units are
-    computed; where it runs in int8, weights and inputs are rounded to bytes. Such a plan must give the
+    computed; where it runs in int8 or bfloat16, weights and inputs are rounded. Such a plan must give the
     network's own predictions, those of float32 with its gates, on all but a few calibration inputs.
 
     Args:
@@ -62,7 +73,9 @@ def compile(
             by int8 together.
         seconds: for each race between ways, of which there is one a layer and one or two of the whole;
             None means 0.3.
-        int8: whether ``auto`` may run layers in it.
+        int8: whether ``auto`` may run layers in it, or in bfloat16.
+        libraries: whether ``auto`` may leave layers to torch in bfloat16 or to ONNX Runtime, where these are
+            faster.
 
     Returns:
         The callable; its ``plan`` prints as a table and saves as JSON.
@@ -78,12 +91,14 @@ def compile(
         raise UserError(f"engine={engine} is unknown: use one of {known}, or a way per layer")
     if batch_size < 1 or threads < 1:
         raise UserError(f"batch_size={batch_size}, threads={threads}: expected 1 or more")
-    tuner = Tuner(Layout(layers), inputs, batch_size, threads, seconds=seconds, int8=int8)
-    ways, plan = tuner.plan(engine, max_disagreement)
-    kept = [
-        layer if way in GATES else layer._replace(gate=None) for layer, way in zip(layers, ways, strict=True)
-    ]
-    compiled = Compiled(Layout(kept), ways, tuner.workers)
+    tuner = Tuner(
+        Layout(layers, inputs), inputs, batch_size, threads, seconds=seconds, int8=int8, libraries=libraries
+    )
+    try:
+        ways, plan = tuner.plan(engine, max_disagreement)
+    except UnavailableError as error:
+        raise UserError(f"engine names onnxruntime, which is {error}") from error
+    compiled = Compiled(tuner.layout.only(ways), ways, tuner.workers)
     compiled.plan = plan(compiled)
     return compiled
 
@@ -110,7 +125,9 @@ class Tuner:
         batch_size: samples of a call.
         threads: that a call may use.
         seconds: for each race; None means ``SECONDS``.
-        int8: whether layers may run in it.
+        int8: whether layers may run in it, or in bfloat16.
+        libraries: whether torch in bfloat16 and ONNX Runtime may run layers, too; the layout has to hold
+            calibration inputs.
     """
 
     workers: int
@@ -124,12 +141,17 @@ class Tuner:
         threads: int,
         seconds: float | None = None,
         int8: bool = True,
+        libraries: bool = False,
     ) -> None:
         warm_up()
         self._seconds = SECONDS if seconds is None else seconds
         self.layout, self.batch_size, self.threads = layout, batch_size, threads
         self.workers, self._int8 = threads, int8
+        self._installed = all(map(find_spec, ("onnxruntime", "onnx")))
+        known = (ONNX, *([BFLOAT16, ONNX_INT8] if int8 else [])) if libraries else ()
+        self._libraries = [name for name in known if name == BFLOAT16 or self._installed]
         self.layers = layout.layers
+        self._gates = [layer.gate is not None for layer in self.layers]
         self.inputs = inputs
         self.passed = chain(self.layers, inputs.numpy())
         self.answers = self.passed[-1].argmax(1)
@@ -142,19 +164,25 @@ class Tuner:
         dense = (DENSE,) * len(self.layers)
         notes: list[str] = []
         if engine == "auto":
-            candidates = {ways: self._disagreement(ways) for ways in self._candidates(alone)}
-            candidates |= self._nearer(alone, max_disagreement)
-            kept = {ways for ways, share in candidates.items() if share <= max_disagreement}
+            tried = candidates(alone, self._gates, self._int8, self._libraries)
+            shares = {ways: self._disagreement(ways) for ways in tried}
+            shares |= nearer(alone, max_disagreement, self._disagreement)
+            kept = {ways for ways, share in shares.items() if share <= max_disagreement}
             times = self._race_plans(kept | {dense}, 2 * self._seconds)
-            best = min(kept, key=lambda ways: times[ways])
+            own = min((ways for ways in kept if not any(map(library, ways))), key=times.__getitem__)
+            best = min(kept, key=times.__getitem__)
+            if times[best] * MARGIN > times[own]:
+                best = own
+            if self._libraries and not self._installed:
+                notes.append(f"ONNX Runtime was not tried: {MISSING} (110 MB)")
             if dense in kept and times[best] * MARGIN > times[dense]:
                 best = dense
                 notes.append("no other way was faster than dense by 2 % or more")
             if dense not in kept:
-                share = f"{candidates[dense]:.2%}"
+                share = f"{shares[dense]:.2%}"
                 notes.append(f"leaving out all gates changes {share} of predictions: dense was not tried")
         else:
-            best = self._forced(engine, alone)
+            best = forced(engine, alone, self._gates)
             times = self._race_plans({best, dense}, self._seconds)
         named = engine if isinstance(engine, str) else "ways"
         return best, self._made(named, best, alone, times, notes, self._disagreement(best))
@@ -206,7 +234,7 @@ class Tuner:
                 microseconds=times[best],
                 dense_microseconds=times[dense],
                 disagreement=disagreement,
-                bytes=network.layout.bytes,
+                bytes=network.bytes,
                 dense_bytes=dense_bytes([(layer.inputs, layer.units) for layer in self.layers]),
                 notes=tuple(notes),
             )
@@ -218,72 +246,6 @@ class Tuner:
 
     def _race_plans(self, plans: set[Ways], seconds: float) -> dict[Ways, float]:
         return _medians({ways: self._runs(self._compiled(ways, self.threads)) for ways in plans}, seconds)
-
-    def _candidates(self, alone: Sequence[Times]) -> set[Ways]:
-        """Whole plans worth timing, put together from layers timed alone."""
-        found = {(DENSE,) * len(alone), (INPUT_SPARSE,) * len(alone), self._forced("gated", alone)}
-        for known in {False, self._int8}:
-            allowed = [
-                {way: took for way, took in times.items() if known or not in_int8(way)} for times in alone
-            ]
-            # One compiled call for all layers may beat a faster layer in between.
-            unbroken = [without(times, {DENSE}) for times in allowed]
-            exact = [fastest(times, UNGATED) for times in unbroken]
-            found |= {
-                tuple(map(fastest, allowed)),
-                tuple(map(fastest, unbroken)),
-                tuple(fastest(times, UNGATED) for times in allowed),
-                tuple(fastest(times, GATES) for times in unbroken),
-            }
-            # What comes out of one layer is what the next one gets: times alone do not tell all of it.
-            others = without(unbroken[0], MASKING)
-            firsts = {fastest(unbroken[0]), fastest(others, GATES), *MASKING & unbroken[0].keys()}
-            rests: list[list[str]] = [exact]
-            rests += [[way] * len(alone) for way in (INPUT_SPARSE, *PLAIN_INT8) if way in unbroken[-1]]
-            found |= {(first, *rest[1:]) for first in firsts for rest in rests}
-        return found
-
-    def _nearer(self, alone: Sequence[Times], allowed: float) -> dict[Ways, float]:
-        """Where the fastest plans change too many answers: the same with one layer finer each time.
-
-        Of all plans, and of those that keep every gate in use.
-        """
-        found: dict[Ways, float] = {}
-        for kept in ((), GATES):
-            ways = tuple(fastest(without(times, {DENSE}), kept) for times in alone)
-            share = self._disagreement(ways)
-            while share > allowed and any(map(in_int8, ways)):
-                tried = {
-                    (*ways[:k], other, *ways[k + 1 :])
-                    for k, way in enumerate(ways)
-                    for other in finer(way, alone[k])
-                }
-                shares = {each: self._disagreement(each) for each in tried}
-                # Of those that will do, the quickest.
-                took = {
-                    each: sum(times[way] for times, way in zip(alone, each, strict=True)) for each in tried
-                }
-                ways = min(tried, key=lambda each: (max(shares[each], allowed), took[each]))
-                found[ways] = share = shares[ways]
-        return found
-
-    def _forced(self, engine: str | Sequence[str], alone: Sequence[Times]) -> Ways:
-        if engine == "dense":
-            return (DENSE,) * len(alone)
-        if engine == "exact":
-            return (INPUT_SPARSE,) * len(alone)
-        if engine == "gated":
-            return tuple(
-                fastest(times, (GATED, TWO_SIDED)) if GATED in times else fastest(times, WAYS)
-                for times in alone
-            )
-        ways = tuple(engine)
-        if len(ways) != len(alone):
-            raise UserError(f"engine gives {len(ways)} ways: expected one for each of {len(alone)} layers")
-        for k, (way, times) in enumerate(zip(ways, alone, strict=True), 1):
-            if way not in times:
-                raise UserError(f"engine has {way} for layer {k}: expected one of {', '.join(times)}")
-        return ways
 
     def time_layer(self, k: int, ways: Ways = ()) -> Times:
         """Microseconds of a layer alone, per batch, for each of these ways, or for all it can be run in."""

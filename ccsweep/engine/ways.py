@@ -1,6 +1,7 @@
 """The ways to run a layer by name: what is left out, and in which numbers."""
 
 from collections.abc import Sequence
+from itertools import accumulate, groupby
 
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED
 
@@ -10,10 +11,12 @@ INT8 = " int8"
 """What a way's name ends in whose weights and inputs are bytes."""
 MIXED = " mixed"
 """And whose gate is in float32 all the same: one that decides close calls does not bear rounding."""
+BFLOAT16, ONNX, ONNX_INT8 = LIBRARIES = (" bfloat16", " onnxruntime", " onnxruntime int8")
+"""What a way's name ends in that torch or ONNX Runtime runs; gates, where they count, in float32."""
 UNGATED = (DENSE, INPUT_SPARSE, DENSE + INT8, INPUT_SPARSE + INT8)
-"""Ways that compute every unit."""
+"""Ways of the engine's own that compute every unit."""
 GATES = (GATED, TWO_SIDED, GATED + INT8, TWO_SIDED + INT8, MASKED + INT8, GATED + MIXED, TWO_SIDED + MIXED)
-"""Ways that an estimator is needed for."""
+"""Ways of the engine's own that an estimator is needed for."""
 
 Times = dict[str, float]
 """Microseconds of a layer by way."""
@@ -24,9 +27,25 @@ def kind(way: str) -> str:
     return way.partition(" ")[0]
 
 
+def library(way: str) -> str:
+    """Which of ``LIBRARIES`` runs it; empty for none."""
+    return next((name for name in LIBRARIES if way.endswith(name)), "")
+
+
 def in_int8(way: str) -> bool:
-    """Whether weights and inputs are bytes."""
-    return way.endswith((INT8, MIXED))
+    """Whether the engine's own kernels run it, and on bytes."""
+    return way.endswith((INT8, MIXED)) and not library(way)
+
+
+def uses_gate(way: str) -> bool:
+    """Whether an estimator is needed for it."""
+    return kind(way) in (GATED, TWO_SIDED, MASKED)
+
+
+def runs(ways: Sequence[str]) -> list[tuple[int, tuple[str, ...]]]:
+    """Consecutive layers that are one call, torch's, a library's or ours, with the first one's number."""
+    found = [tuple(run) for _, run in groupby(ways, lambda way: library(way) or way == DENSE)]
+    return list(zip(accumulate(map(len, found), initial=0), found, strict=False))
 
 
 def counted(way: str) -> str:

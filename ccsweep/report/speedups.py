@@ -74,7 +74,7 @@ def _times(comparisons: Sequence[Comparison]) -> Table:
                 f"{_microseconds(time.low)} to {_microseconds(time.high)}",
                 f"{compared.speedup(name):.2f}x",
                 f"{compared.speedup(name, over=compared.best_peer):.2f}x",
-                *_answers(compared.answers.get(name)),
+                *_answers(compared.answers[name]),
             )
         table.add_section()
     return table
@@ -84,8 +84,8 @@ def _microseconds(took: float) -> str:
     return f"{took:.1f}" if took < 100 else f"{took:,.0f}"
 
 
-def _answers(found: Answers | None) -> tuple[str, str]:
-    return ("-", "-") if found is None else (f"{found.changed:.2%}", f"{found.error:.2f}")
+def _answers(found: Answers) -> tuple[str, str]:
+    return f"{found.changed:.2%}", "-" if found.error is None else f"{found.error:.2f}"
 
 
 def draw(path: Path, title: str, comparisons: Sequence[Comparison]) -> Path:

@@ -17,7 +17,7 @@ from ccsweep.tasks.result import log_network, measured
 from ccsweep.tasks.run import network_name
 from ccsweep.tracking.ui import command
 
-BATCH_SIZES = (1, 32, 256, 1024)
+BATCH_SIZES = (1, 8, 32, 256, 1024)
 """Timed with one thread and with all."""
 SECONDS = 3.0
 """For each of them."""

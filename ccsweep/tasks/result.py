@@ -128,6 +128,7 @@ def _unless_away(run: Run, what: str, log_it: Callable[[], object]) -> None:
 def measure(job: Job, dataset: Dataset) -> tuple[dict[str, float], list[Plan]]:
     """Time the job's network beside torch and the fastest peer, at each of the batch sizes ``MEASURED``.
 
+    The engine leaves nothing to a peer here: what is to be seen is where leaving work out is worth it.
     A trial of a search is timed at the batch sizes that the search aims at, and no longer than it takes to
     know the ratio; it says how busy the machine was.
 
@@ -145,7 +146,8 @@ def measure(job: Job, dataset: Dataset) -> tuple[dict[str, float], list[Plan]]:
     timed, peers = to_time(job, dataset), QUICK if wanted & {ahead(size).key for size in sizes} else {}
     with alone(), pinned(), torch_threads(1), Load() as load:
         compared = [
-            compare(*timed, size, 1, MEASURED_SECONDS, peers, PLAN_SECONDS, enough=is_known) for size in sizes
+            compare(*timed, size, 1, MEASURED_SECONDS, peers, PLAN_SECONDS, enough=is_known, libraries=False)
+            for size in sizes
         ]
     unknown = set() if peers else {end(ahead(size).key) for size in sizes for end in (str, low, high)}
     found = {key: value for key, value in figures(compared).items() if key not in unknown}
@@ -170,7 +172,9 @@ def _wanted(config: Config) -> set[str]:
 def plans(job: Job, dataset: Dataset) -> list[Plan]:
     """How the engine runs the job's network, at each batch size that a run is timed at."""
     network, calibration, _ = to_time(job, dataset)
-    engines = [compile(network, calibration, size, 1, seconds=PLAN_SECONDS) for size in MEASURED]
+    engines = [
+        compile(network, calibration, size, 1, seconds=PLAN_SECONDS, libraries=False) for size in MEASURED
+    ]
     return [engine.plan for engine in engines if engine.plan is not None]
 
 

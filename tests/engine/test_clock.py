@@ -75,6 +75,16 @@ def machine(monkeypatch) -> Machine:
     return machine
 
 
+def test_what_runs_in_another_process_times_itself(machine):
+    class Other:
+        def turn(self):
+            machine.now += 4
+            return [1.5, 2.5]
+
+    timed = turns({"here": machine.takes("h", 5), "there": Other()}, seconds=0)
+    assert timed == [{"here": [pytest.approx(5e3)], "there": [1.5, 2.5]}] * clock.LEAST
+
+
 def test_candidates_take_turns_of_the_same_time(machine):
     took = race({"slow": machine.takes("s", 5), "fast": machine.takes("f", 0.75)}, seconds=0)
     # Untimed for more than 1 ms: one slow call, or two; then timed for more than 2 ms: one, or three.

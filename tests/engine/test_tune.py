@@ -2,13 +2,14 @@
 
 import copy
 import re
+import sys
 
 import pytest
 import torch
 
 from ccsweep import engine
 from ccsweep.engine import tune
-from ccsweep.engine.ways import GATES
+from ccsweep.engine.ways import GATES, LIBRARIES, MASKED, library
 from ccsweep.errors import UserError
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, TWO_SIDED, WAYS
 from ccsweep.network import ConditionalMLP
@@ -107,7 +108,8 @@ def test_memory_of_wide_layers_stays_below_the_promise():
         ({"engine": [DENSE]}, "engine gives 1 ways: expected one for each of 3 layers"),
         (
             {"engine": [DENSE, DENSE, GATED]},
-            "engine has gated for layer 3: expected one of dense, input-sparse, dense int8, input-sparse int8",
+            "engine has gated for layer 3: expected one of dense, input-sparse, dense int8, input-sparse int8, "
+            "dense bfloat16, dense onnxruntime, dense onnxruntime int8",
         ),
         ({"batch_size": 0}, "batch_size=0, threads=1: expected 1 or more"),
         (
@@ -153,6 +155,7 @@ class Clock:
         return {ways: [1.0, self.whole.get(ways, 500.0), 1e9] for ways in runs}
 
 
+OWN = {"int8": False, "libraries": False}
 SLOW = 1000.0
 FIRST = {DENSE: 10.0, INPUT_SPARSE: 30.0, GATED: 20.0, TWO_SIDED: 25.0}
 SECOND = {DENSE: 40.0, INPUT_SPARSE: 30.0, GATED: 60.0, TWO_SIDED: 50.0}
@@ -176,7 +179,7 @@ def clock(monkeypatch):
 
 def test_whole_plans_are_put_together_from_layers(network, inputs, clock):
     timed = clock({})
-    plan = engine.compile(network, inputs, 100, 1, max_disagreement=1.0, seconds=0.5, int8=False).plan
+    plan = engine.compile(network, inputs, 100, 1, max_disagreement=1.0, seconds=0.5, **OWN).plan
     ways, gated = set(WAYS), {DENSE, INPUT_SPARSE}
     assert timed.races == [(ways, 0.5), (ways, 0.5), (gated, 0.5), (WHOLE_PLANS, 1.0)]
     assert [layer.microseconds for layer in plan.layers] == [FIRST, SECOND, LAST]
@@ -185,7 +188,7 @@ def test_whole_plans_are_put_together_from_layers(network, inputs, clock):
 def test_the_fastest_whole_plan_wins_by_its_median(network, inputs, clock):
     best = (GATED, INPUT_SPARSE, INPUT_SPARSE)
     clock({best: 97.9, ALL_DENSE: 100.0, (INPUT_SPARSE,) * 3: 98.0})
-    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=1.0, int8=False)
+    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=1.0, **OWN)
     plan = compiled.plan
     assert (plan.ways, plan.microseconds, plan.dense_microseconds) == (best, 97.9, 100.0)
     assert (plan.batch_size, plan.threads, plan.engine, plan.notes) == (100, 1, "auto", ())
@@ -199,7 +202,7 @@ def test_the_fastest_whole_plan_wins_by_its_median(network, inputs, clock):
 
 def test_a_gain_below_two_per_cent_is_none(network, inputs, clock):
     clock({(INPUT_SPARSE,) * 3: 98.1, ALL_DENSE: 100.0})
-    plan = engine.compile(network, inputs, 100, 1, max_disagreement=1.0).plan
+    plan = engine.compile(network, inputs, 100, 1, max_disagreement=1.0, libraries=False).plan
     assert (plan.ways, plan.microseconds) == (ALL_DENSE, 100.0)
     assert plan.notes == ("no other way was faster than dense by 2 % or more",)
 
@@ -209,7 +212,7 @@ def test_plans_that_change_answers_are_not_even_timed(network, inputs, clock):
     network = copy.deepcopy(network)
     network.hidden[0].shift.fill_(-torch.inf)
     timed = clock({ALL_DENSE: 1.0})
-    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=0.0, int8=False)
+    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=0.0, **OWN)
     plans, _ = timed.races[-1]
     kept = {(GATED, TWO_SIDED, DENSE), (GATED, TWO_SIDED, INPUT_SPARSE), (GATED, INPUT_SPARSE, INPUT_SPARSE)}
     assert plans == kept | {ALL_DENSE}
@@ -221,7 +224,7 @@ def test_plans_that_change_answers_are_not_even_timed(network, inputs, clock):
         f"leaving out all gates changes {share:.2%} of predictions: dense was not tried",
     )
     # As many as it changes may change.
-    assert engine.compile(network, inputs, 100, 1, max_disagreement=share, int8=False).ways == ALL_DENSE
+    assert engine.compile(network, inputs, 100, 1, max_disagreement=share, **OWN).ways == ALL_DENSE
 
 
 def test_what_is_forced_is_timed_beside_dense(network, inputs, clock):
@@ -274,7 +277,7 @@ def test_int8_is_tried_for_each_layer_and_for_all(network, inputs, monkeypatch):
     ] * 2 + [{DENSE: 3.0, INPUT_SPARSE: 1.0, SPARSE_8: 2.0, DENSE_8: 4.0}]
     best = (GATED_8, SPARSE_8, SPARSE_8)
     timed = Clock(monkeypatch, alone, {best: 3.0, ALL_DENSE: 100.0})
-    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=1.0)
+    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=1.0, libraries=False)
     plans, _ = timed.races[-1]
     assert plans == {
         *(ALL_DENSE, (INPUT_SPARSE,) * 3, (TWO_SIDED, TWO_SIDED, INPUT_SPARSE)),
@@ -335,7 +338,7 @@ def test_a_layer_alone_is_timed_on_64_samples_or_more(network, inputs, batch, to
     monkeypatch.setattr(tune, "Skipping", Stage)
     monkeypatch.setattr(tune, "run_dense", lambda layers, x: ran.append((len(layers), len(x))))
     Clock(monkeypatch, [FIRST, SECOND, LAST], {})
-    tuner = tune.Tuner(tune.Layout(tune.layers_of(network)), inputs, batch, threads=2, int8=False)
+    tuner = tune.Tuner(tune.Layout(tune.layers_of(network)), inputs, batch, threads=2, **OWN)
     found = tuner.time_layer(0)
     assert found == {way: took if way == DENSE else took / times for way, took in FIRST.items()}
     assert made == [(0, [way], threads, together) for way in (INPUT_SPARSE, GATED, TWO_SIDED)]
@@ -378,3 +381,65 @@ def test_so_many_calibration_inputs_are_enough():
         UserError, match=r"^calibration_inputs hold NaN or infinity: expected real inputs of the network$"
     ):
         tune.calibration(inputs, 4)
+
+
+BFLOAT16, ONNX, ONNX_INT8 = LIBRARIES
+
+
+@pytest.mark.parametrize(("took", "chosen"), [(97.0, True), (98.1, False)])
+def test_a_library_runs_the_network_where_it_is_faster_by_two_per_cent(
+    network, inputs, monkeypatch, took, chosen
+):
+    pytest.importorskip("onnxruntime")
+    by_library, own = (MASKED + ONNX_INT8,) * 2 + (DENSE + ONNX_INT8,), (INPUT_SPARSE,) * 3
+    Clock(monkeypatch, [FIRST, SECOND, LAST], {by_library: took, own: 100.0})
+    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=0.2)
+    assert compiled.ways == compiled.plan.ways == (by_library if chosen else own)
+    changed = (compiled(inputs).argmax(1) != network(inputs).argmax(1)).double().mean()
+    assert changed == compiled.plan.disagreement
+
+
+def test_libraries_run_all_layers_or_dense_ones_or_all_but_the_first(network, inputs, clock):
+    pytest.importorskip("onnxruntime")
+    timed = clock({})
+    engine.compile(network, inputs, 100, 1, max_disagreement=1.0)
+    found = {ways for ways in timed.races[-1][0] if any(map(library, ways))}
+    # The first layer alone is fastest dense; of what is fastest the first layer and the last are dense.
+    assert found == {
+        ways
+        for name in LIBRARIES
+        for every in [(DENSE + name,) * 3]
+        for ways in (
+            every,
+            (MASKED + name, MASKED + name, DENSE + name),
+            (DENSE, *every[1:]),
+            (DENSE + name, INPUT_SPARSE, DENSE + name),
+        )
+    }
+    engine.compile(network, inputs, 100, 1, max_disagreement=1.0, int8=False)
+    used = {library(way) for ways in timed.races[-1][0] for way in ways}
+    assert used == {"", ONNX}
+
+
+def test_a_library_that_changes_too_many_answers_is_not_used(network, inputs, monkeypatch):
+    """The first layer's gates are all shut: a library that computes them may run it, one that does not may not."""
+    network = copy.deepcopy(network)
+    network.hidden[0].shift.fill_(-torch.inf)
+    every, gated = (DENSE + BFLOAT16,) * 3, (MASKED + BFLOAT16,) * 2 + (DENSE + BFLOAT16,)
+    Clock(monkeypatch, [FIRST, SECOND, LAST], {every: 1.0, gated: 2.0})
+    compiled = engine.compile(network, inputs, 100, 1, max_disagreement=0.05)
+    assert compiled.ways == gated
+    assert [layer.gate is not None for layer in compiled.layout.layers] == [True, True, False]
+
+
+def test_onnx_runtime_that_is_not_installed_is_missed(network, inputs, clock, monkeypatch):
+    timed = clock({})
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    plan = engine.compile(network, inputs, 100, 1, max_disagreement=1.0).plan
+    assert plan.notes[0] == (
+        "ONNX Runtime was not tried: not installed: pip install onnxruntime onnx (110 MB)"
+    )
+    assert {library(way) for ways in timed.races[-1][0] for way in ways} == {"", BFLOAT16}
+    message = "engine names onnxruntime, which is not installed: pip install onnxruntime onnx"
+    with pytest.raises(UserError, match=f"^{message}$"):
+        engine.compile(network, inputs, engine=[DENSE + ONNX] * 3)

@@ -7,31 +7,37 @@ from typing import Any
 
 import pytest
 
-from ccsweep.engine.benchmark import EAGER, ENGINE, EXACT
+from ccsweep.engine.benchmark import ENGINE, EXACT
 from ccsweep.errors import UserError
 from tests.tasks.conftest import Place
+
+KINDS = ("float32", "bfloat16", "int8")
 
 
 def test_a_benchmark(place: Place, trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     # No compiler, and an empty cache of what one made before.
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(place.folder / "inductor"))
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for library in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, library, None)
     report = place.run("benchmark", "task=benchmark", f"run={trained['folder']}", "ranks.layers=[8,6]")
     folder = place.folder / "benchmark"
     assert json.loads((folder / "benchmark.json").read_text()) == json.loads(json.dumps(report))
     assert report["ranks"] == "8-6"
     one = [each for each in report["comparisons"] if each["plan"]["threads"] == 1]
-    assert [each["plan"]["batch_size"] for each in one] == [1, 32, 256, 1024]
+    assert [each["plan"]["batch_size"] for each in one] == [1, 8, 32, 256, 1024]
     for each in report["comparisons"]:
-        assert list(each["timings"]) == [EAGER, "torch bfloat16", "torch int8", EXACT, ENGINE]
+        peers = [f"torch {kind}{gated}" for kind in KINDS for gated in ("", ", gated")]
+        assert list(each["timings"]) == [*peers, EXACT, ENGINE]
         assert list(each["answers"]) == list(each["timings"])
         for kind in ("float32", "int8", "int8 static"):
             missing = each["unavailable"][f"ONNX Runtime {kind}"]
             assert missing == "not installed: pip install onnxruntime onnx"
-        assert each["best_peer"] in (EAGER, "torch bfloat16", "torch int8")
+        for kind in ("float32", "bfloat16"):
+            assert each["unavailable"][f"OpenVINO {kind}"] == "not installed: pip install openvino"
+        assert each["best_peer"] in peers
         assert "No working C++ compiler" in each["unavailable"]["torch.compile"]
-        assert each["differing"] <= 0.05
+        assert each["answers"][ENGINE]["changed"] <= 0.05
     run = place.client.get_run(report["run_id"])
     assert run.info.run_name == "benchmark digits 8-6 svd s0"
     assert run.data.tags["ccsweep.task"] == "benchmark"
