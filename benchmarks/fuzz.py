@@ -248,6 +248,8 @@ class Answer:
     """None: it ended in a traceback, or not at all."""
     err: str
     seconds: float
+    out: str = ""
+    """What it printed."""
 
     @property
     def complaint(self) -> str | None:
@@ -308,22 +310,27 @@ def _damaged(word: str, draw: random.Random) -> str:
     return word[:place] + draw.choice("=,.()[]{}'\"\\$@:~+-x0 \n") + word[place:]
 
 
-def answer(line: list[str]) -> Answer:
-    """Run the program with ``line`` in this process, as far as its task would begin."""
-    words = [*line, "sweep.preview=3"] if any(word in ("-m", "--multirun") for word in line) else line
+def answer(line: list[str], whole: bool = False) -> Answer:
+    """Run the program with ``line`` in this process: up to where its task begins, or the ``whole`` of it."""
+    many = any(word in ("-m", "--multirun") for word in line)
+    words = [*line, "sweep.preview=3"] if many and not whole else line
     out, err = io.StringIO(), io.StringIO()
     began = time.perf_counter()
     with (
         _left_as_it_was(),
         patch.object(sys, "argv", ["ccsweep", *words]),
-        patch.object(tasks, "task", _nothing),
+        patch.object(tasks, "task", tasks.task if whole else _nothing),
     ):
         signal.signal(signal.SIGALRM, _hung)
         signal.alarm(SECONDS)
         status: int | None = 0
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                app.main()
+                try:
+                    app.main()
+                finally:
+                    sys.stdout.flush()
+                    sys.stderr.flush()
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
         except BaseException as error:
@@ -331,7 +338,7 @@ def answer(line: list[str]) -> Answer:
             err.write(f"{type(error).__name__}: {error}")
         finally:
             signal.alarm(0)
-    return Answer(line, status, err.getvalue(), time.perf_counter() - began)
+    return Answer(line, status, err.getvalue(), time.perf_counter() - began, out.getvalue())
 
 
 def _nothing(name: str) -> Any:

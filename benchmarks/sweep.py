@@ -4,6 +4,7 @@
     python -m benchmarks.sweep busy            # trials of 0.5 to 3 s on two workers; about a minute
     python -m benchmarks.sweep trials          # 10 real trials of digits_pareto by phase; under a minute
     python -m benchmarks.sweep trials mnist_posthoc 10 run=ID data.dir=... # of another study
+    python -m benchmarks.sweep asking 5000     # CPU of one more trial of a long study, and its page; a minute
 
 The first runs empty trials, and as many empty jobs of Hydra's basic sweeper, one process each, and prints
 milliseconds a trial: from the first trial's start to the last one's end, over the number of trials, so that
@@ -11,7 +12,8 @@ starting a worker and drawing the page, once a sweep, are apart. Hydra's sweeper
 a job in its own process, keeps no storage and knows of no other worker. The second prints the share of
 the time from the first trial's start to the last one's end that the workers spent inside trials. The third
 prints the median seconds of each phase of a real trial, wall and CPU, the first trial of the worker apart,
-and the files that a trial leaves.
+and the files that a trial leaves. The fourth fills a study with so many trials and prints the milliseconds of
+CPU that the next one costs beyond its own work, and what the study's page takes and weighs.
 """
 
 import json
@@ -21,13 +23,18 @@ import statistics
 import sys
 import tempfile
 import time
+import warnings
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from ccsweep.config.places import root
@@ -40,6 +47,16 @@ AIM = [
     "training.l1=interval(0,1)",
     "training.l2=interval(0,1)",
 ]
+SEARCHED = {
+    "training.l1": "tag(log,interval(1e-6,1e-3))",
+    "training.l2": "tag(log,interval(1e-6,1e-3))",
+    "training.dropout_hidden": "interval(0,0.5)",
+    "ranks.layers.0": "int(tag(log,interval(2,48)))",
+    "ranks.layers.1": "int(tag(log,interval(2,48)))",
+    "estimator": "choice(svd,whitened)",
+}
+ASKED = 20
+"""Trials by which the cost of one more is measured."""
 
 
 def empty(cfg: DictConfig) -> dict[str, Any]:
@@ -129,6 +146,82 @@ def trials(study: str, count: int, overrides: Sequence[str]) -> None:
     print(f"  MLflow's, all trials: {len(runs)}, {sizes[-1] / 1e6:.2f} MB")
 
 
+def asking(count: int, sampler: str, url: str | None = None) -> None:
+    """CPU of one more trial of a study of ``count``, by step, and of its page."""
+    from ccsweep.report.study import page
+    from ccsweep.study import samplers, storage
+    from ccsweep.study.folder import StudyFolder
+    from ccsweep.study.notes import Definition, StudyNotes, note_study
+    from ccsweep.study.space import Space
+    from ccsweep.study.trials import Completed, Rules, sort, tell
+    from ccsweep.sweep.trial import _draw, _take
+
+    aims = {"validation_error": "minimize", "measured_speedup_batch1": "maximize"}
+    space = Space(SEARCHED, {}, {}, OverridesParser.create())
+    bench: Any = SimpleNamespace(plan=SimpleNamespace(space=space), lock=nullcontext())
+    draw, spent = random.Random(0), defaultdict[str, float](float)
+    with _folder() as place, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder = StudyFolder(Path(place, "study"))
+        folder.path.mkdir()
+        bench.study = study = storage.create(folder, url, aims)
+        note_study(study, StudyNotes(definition=Definition(objectives=aims), n_trials=count))
+        study.add_trials([_done(space, number, draw) for number in range(count)])
+        began = time.process_time()
+        bench.study = study = storage.open_study(folder, url)
+        opened = time.process_time() - began
+        study.sampler = samplers.make(sampler, 0, count, 0)
+        for number in range(ASKED):
+            began = time.process_time()
+
+            def took(step: str) -> None:
+                nonlocal began
+                spent[step] += time.process_time() - began
+                began = time.process_time()
+
+            sort(study.get_trials(deepcopy=False))
+            took("how far it is")
+            trial = study.ask()
+            took("asked for")
+            _draw(bench.plan, trial)
+            took("drawn")
+            _take(bench, trial, f"new {number}")
+            took("compared")
+            values = draw.random(), draw.random()
+            tell(trial, Completed(dict(zip(aims, values, strict=True))), Rules(aims, [], 0))
+            took("told")
+        began = time.process_time()
+        page.write(study, folder)
+        drew, size = time.process_time() - began, folder.page.stat().st_size / 1e6
+    milliseconds = {step: 1000 * seconds / ASKED for step, seconds in spent.items()}
+    steps = ", ".join(f"{step} {each:.1f}" for step, each in milliseconds.items())
+    print(f"{count} trials, {sampler}: {sum(milliseconds.values()):.1f} ms of CPU a trial ({steps})")
+    print(f"  opened in {opened:.1f} s; page in {drew:.1f} s, {size:.1f} MB, 4.8 of them plotly's own")
+
+
+def _done(space: Any, number: int, draw: random.Random) -> Any:
+    """A trial as a search leaves it."""
+    import optuna
+
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number)).ask()
+    params = space.suggest(trial)
+    return optuna.create_trial(
+        params=params,
+        distributions=trial.distributions,
+        values=[100 * draw.random(), 10 * draw.random()],
+        user_attrs={
+            "overrides": space.overrides(params),
+            "hash": f"{number:032x}",
+            "run_id": f"{draw.getrandbits(128):032x}",
+            "folder": f"trials/{number}",
+            "ranks": "16-12",
+            "worker": "w1",
+            "seconds": 2.5,
+            "report": {f"figure{i}": draw.random() for i in range(25)},
+        },
+    )
+
+
 class _folder(tempfile.TemporaryDirectory):  # noqa: N801
     """A working directory of its own."""
 
@@ -161,6 +254,8 @@ def main() -> None:
     os.environ["PYTHONPATH"] = here  # workers import the tasks above
     if sys.argv[1:2] == ["busy"]:
         busy(count=int((sys.argv[2:] or ["60"])[0]), workers=2)
+    elif sys.argv[1:2] == ["asking"]:
+        asking(int((sys.argv[2:] or ["5000"])[0]), *(sys.argv[3:] or ["tpe"]))
     elif sys.argv[1:2] == ["trials"]:
         study, count, *overrides = sys.argv[2:] or ["digits_pareto", "10"]
         trials(study, int(count), overrides)

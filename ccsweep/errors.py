@@ -46,7 +46,8 @@ def is_interrupt(error: BaseException) -> bool:
 
 def first_line(error: BaseException) -> str:
     """What an error of another package says first, its kind where it says nothing."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    line = str(error).strip().partition("\n")[0]
+    return line.partition(". In PyTorch 2.6")[0] or type(error).__name__  # its advice is to trust the file
 
 
 def _is_the_machines(error: BaseException) -> bool:

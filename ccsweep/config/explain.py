@@ -66,7 +66,9 @@ def explain(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value; quote lists, as in 'ranks.layers=[40,30,20]'"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        file = str(error.missing_cfg_file)
+        known = next((name for name in groups() if file.startswith(f"{name}/")), file.rpartition("/")[0])
+        group, option = known, file.removeprefix(f"{known}/")
         return _unknown_option(group, option.removesuffix(".yaml"), list(error.options or []))
     text = f"{error}\n{error.__cause__ or ''}"
     if added := re.search(r"Could not append to config\. An item is already at '(.+?)'", text):

@@ -49,7 +49,7 @@ class Sorted:
 def sort(trials: Iterable[FrozenTrial]) -> Sorted:
     """Sort the trials of a study by what became of them."""
     by_number = sorted(trials, key=lambda trial: trial.number)
-    last = last_attempts(by_number)
+    last = last_attempts(trial for trial in by_number if "retry_of" in trial.user_attrs)
     places = Sorted()
     for trial in by_number:
         getattr(places, _place(trial, last)).append(trial)
@@ -64,13 +64,15 @@ def _place(trial: FrozenTrial, last: Mapping[int, int]) -> str:
     known = trial.user_attrs  # and not its notes: workers sort thousands of trials before each of theirs
     if known.get("reuses") is not None:
         return "reused"
+    if trial.state == TrialState.COMPLETE:
+        return "complete"
     if trial.state == TrialState.RUNNING:
         return "running" if known.get("held") is None else "held"
     if trial.state != TrialState.FAIL:
         return _PLACES[trial.state]
     if known.get("kind") == Kind.STOPPED:
         return "stopped"
-    return "failed" if last[first_attempt(trial)] == trial.number else "retried"
+    return "failed" if last.get(first_attempt(trial), trial.number) == trial.number else "retried"
 
 
 def first_attempt(trial: FrozenTrial) -> int:

@@ -172,9 +172,10 @@ def _twin(bench: Bench, number: int, same: str) -> "FrozenTrial | None":
     twins = []
     for trial in bench.study.get_trials(deepcopy=False):
         known = trial.user_attrs  # and not its notes: there may be thousands of trials
+        if known.get("hash") != same or trial.number == number:
+            continue
         idle = known.get("reuses") is not None or known.get("held") is not None
-        same_point = known.get("hash") == same and trial.number != number and not idle
-        if same_point and trial.state in (*with_result, TrialState.RUNNING):
+        if not idle and trial.state in (*with_result, TrialState.RUNNING):
             twins.append(trial)
     return min(twins, key=lambda trial: trial.state not in with_result, default=None)
 

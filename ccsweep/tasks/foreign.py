@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from ccsweep.errors import UserError
+from ccsweep.errors import UserError, first_line
 
 EXPECTED = "an exported program (.pt2), a state dict of linear layers (.pt, .pth) or an ONNX file (.onnx)"
 
@@ -36,8 +36,7 @@ def read(path: str) -> nn.Module:
     except UserError as error:
         raise UserError(f"model={path}: {error}") from error
     except Exception as error:  # of many kinds: whatever else is in the file
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"model={path}: cannot be read ({reason}); expected {EXPECTED}") from error
+        raise UserError(f"model={path}: cannot be read ({first_line(error)}); expected {EXPECTED}") from error
 
 
 def _exported(file: Path) -> nn.Module:

@@ -58,10 +58,11 @@ _PRIVATE_KEY = re.compile(
 )
 # Two readings of user:password@host exist. RFC 3986 takes the last @ before the path; SQLAlchemy
 # takes the first @ and so allows / ? # in a password: there, at most 500 characters are tried.
+# A URI that was taken for a path has lost one of its slashes.
 _IN_AUTHORITY = re.compile(
-    rf"""(://[^\s:/?#'"]*:)(?:(?:[^\s/?#'"]|{_QUOTE})*@|(?:[^\s@'"]|{_QUOTE}){{,500}}@)"""
+    rf"""(:/{{1,2}}[^\s:/?#'"]*:)(?:(?:[^\s/?#'"]|{_QUOTE})*@|(?:[^\s@'"]|{_QUOTE}){{,500}}@)"""
 )
-_BARE_TOKEN = re.compile(r"""(https?://)[^\s:/?#'"@]+@""", re.IGNORECASE)
+_BARE_TOKEN = re.compile(r"""(https?:/{1,2})[^\s:/?#'"@]+@""", re.IGNORECASE)
 _SECRET_KEY = re.compile(rf"{_NAME}$", re.IGNORECASE)
 
 

@@ -59,6 +59,8 @@ def test_masking_twice_changes_nothing_more(text):
         ("git@host:repo, ssh://git@host/repo", "git@host:repo, ssh://git@host/repo"),
         ("http://ann:pw@host/x?mail=a@b.c", "http://ann:***@host/x?mail=a@b.c"),
         ("redis://:pw@host", "redis://:***@host"),
+        ("/home/x/http:/ann:pw@host", "/home/x/http:/ann:***@host"),
+        ("c:/ann:b and more", "c:/ann:b and more"),
         ("https://ghp_0123@github.com/x", "https://***@github.com/x"),
         ("['http://host:80', 'a@b.c']", "['http://host:80', 'a@b.c']"),
         ('{"a":"http://host:80","b":"x@y.z"}', '{"a":"http://host:80","b":"x@y.z"}'),

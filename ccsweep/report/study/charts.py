@@ -19,7 +19,7 @@ from plotly.subplots import make_subplots  # type: ignore[import-untyped]
 
 from ccsweep.figures import arrow, of
 from ccsweep.report.canvas import BLUE, COLOURS, GREEN, GREY, ORANGE, PINK, VERMILLION
-from ccsweep.report.study.points import Points, extent, points, stairs
+from ccsweep.report.study.points import MOST, Points, corners, extent, points, stairs, thinned
 from ccsweep.report.study.standing import (
     Standing,
     cause_of,
@@ -62,7 +62,7 @@ def growth(now: Standing) -> Chart:
         panels["hypervolume"] = volume
     panels |= {f"best {name} {arrow(way)}": curves[name] for name, way in now.objectives.items()}
     drawn = make_subplots(cols=len(panels), subplot_titles=list(panels))
-    for column, curve in enumerate(panels.values(), 1):
+    for column, curve in enumerate(map(corners, panels.values()), 1):
         line = {"shape": "hv", "color": BLUE, "width": 2}
         drawn.add_scatter(
             x=[x for x, _ in curve], y=[y for _, y in curve], mode="lines", line=line, row=1, col=column
@@ -108,7 +108,10 @@ def importances(study: Study, now: Standing) -> Chart:
 
 def parallel(now: Standing) -> Chart:
     """Parallel coordinates: parameters, then objectives; drag along an axis to choose trials."""
-    complete = front.counted(now.complete)
+    on_front = {trial.number for trial in front.pareto(now.complete, now.objectives)}
+    every = front.counted(now.complete)
+    some = {trial.number for trial in thinned(every)}
+    complete = [trial for trial in every if trial.number in some | on_front]
     names = list(dict.fromkeys(key for trial in complete for key in trial.params))
     if len(complete) < 2 or not names:
         return "Parallel coordinates need two completed trials with parameters."
@@ -131,7 +134,7 @@ def parallel(now: Standing) -> Chart:
 
 
 def timeline(now: Standing) -> Chart:
-    """What each worker did when: a bar for each trial."""
+    """What each worker did when: a bar for each trial, of many for the last of each kind."""
     kinds = {
         "complete": (now.complete, BLUE),
         "pruned": (now.pruned, ORANGE),
@@ -143,7 +146,7 @@ def timeline(now: Standing) -> Chart:
     drawn = go.Figure()
     workers: set[str] = set()
     for name, (trials, colour) in kinds.items():
-        began = [trial for trial in trials if trial.datetime_start is not None]
+        began = [trial for trial in trials if trial.datetime_start is not None][-MOST:]
         if not began:
             continue
         ends = [trial.datetime_complete or now.now for trial in began]
@@ -201,8 +204,11 @@ def _scatter(drawn: go.Figure, now: Standing, shown: Points, x: Callable[[Frozen
     best = [trial for trial in shown.best if not several or trial is not shown.knee]
     knees = [shown.knee] if several and shown.knee else []
     for name, trials, marker in (
-        ("beaten", shown.beaten, {"color": GREY, "size": 8, "opacity": 0.7}),
-        ("breaks a constraint", shown.infeasible, {"color": GREY, "size": 8, "symbol": "x-thin-open"}),
+        (*_some("beaten", shown.beaten), {"color": GREY, "size": 8, "opacity": 0.7}),
+        (
+            *_some("breaks a constraint", shown.infeasible),
+            {"color": GREY, "size": 8, "symbol": "x-thin-open"},
+        ),
         ("front" if several else "best", best, {"color": BLUE, "size": 11}),
         ("knee", knees, {"color": VERMILLION, "size": 14, "symbol": "diamond"}),
     ):
@@ -216,6 +222,12 @@ def _scatter(drawn: go.Figure, now: Standing, shown: Points, x: Callable[[Frozen
                 hovertext=[_hover(trial, now) for trial in trials],
                 hoverinfo="text",
             )
+
+
+def _some(name: str, trials: Sequence[FrozenTrial]) -> tuple[str, Sequence[FrozenTrial]]:
+    """What is drawn of many trials, and under which name."""
+    drawn = thinned(trials)
+    return (name if len(drawn) == len(trials) else f"{name}, {len(drawn)} of {len(trials)}"), drawn
 
 
 def _hover(trial: FrozenTrial, now: Standing) -> str:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial
 from ccsweep.config.places import STUDIES
 from ccsweep.figures import GATING, arrow, of
 from ccsweep.files import write_text
+from ccsweep.report.study.points import MOST
 from ccsweep.report.study.standing import (
     Standing,
     cause_of,
@@ -101,7 +102,7 @@ def _html(study: Study, now: Standing, known: StudyNotes, folder: StudyFolder) -
         "<div class=wide>" + _front_table(study, now) + "</div>",
         _section("Growth", _growth_text(now), [charts.growth(now)]),
         _section("Parameter importances", _IMPORTANCES, [charts.importances(study, now)]),
-        _section("Parallel coordinates", _PARALLEL, [charts.parallel(now)]),
+        _section("Parallel coordinates", _lines(now), [charts.parallel(now)]),
         _section("Workers", _busy(now), [charts.timeline(now)]),
         "<h2>Trials without a result</h2>",
         "<div class=wide>" + _failed_table(now) + "</div>",
@@ -121,7 +122,6 @@ _IMPORTANCES = (
     "What share of the differences between trials each parameter explains (PED-ANOVA, between the best "
     "tenth and the rest)."
 )
-_PARALLEL = "A line is a trial. Drag along an axis to keep the lines that pass there."
 
 
 def _section(title: str, text: str, drawn: Iterable[Any]) -> str:
@@ -264,6 +264,14 @@ def _growth_text(now: Standing) -> str:
     )
 
 
+def _lines(now: Standing) -> str:
+    few = len(front.counted(now.complete)) <= MOST
+    a_line = (
+        "A line is a trial." if few else f"A line is a trial: those on the front, and up to {MOST:,} others."
+    )
+    return f"{a_line} Drag along an axis to keep the lines that pass there."
+
+
 def _busy(now: Standing) -> str:
     """How much of the time between their first and last trial the workers had one."""
     spans: dict[str, list[FrozenTrial]] = {}
@@ -272,7 +280,8 @@ def _busy(now: Standing) -> str:
             spans.setdefault(notes(trial).worker or "?", []).append(trial)
     had = sum(t.duration.total_seconds() for trials in spans.values() for t in trials if t.duration)
     there = sum(_seconds_between(trials) for trials in spans.values())
-    text = "A bar is a trial."
+    many = len(now.complete) > MOST
+    text = f"A bar is a trial; the last {MOST:,} are shown." if many else "A bar is a trial."
     return f"{text} Workers had a trial for {100 * had / there:.0f} % of their time." if there else text
 
 

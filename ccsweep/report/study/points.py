@@ -6,6 +6,7 @@ The page's plot and the PNG both draw this.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 from optuna.trial import FrozenTrial
 
@@ -14,7 +15,11 @@ from ccsweep.study.front import Objectives
 
 FAR = 3.0  # an axis reaches this many times the front's extent beyond it, where trials lie farther still
 FEW = 0.25  # and only if no larger share of the trials does
+MOST = 1000
+"""Of a kind are drawn, on a page that is to open quickly."""
 _MARGIN = 0.06  # of the axis, beyond the outermost point
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,3 +88,14 @@ def extent(shown: Points, place: int) -> tuple[tuple[float, float] | None, int]:
             low, high, outside = min(near), max(near), len(values) - len(near)
     margin = _MARGIN * (high - low) or _MARGIN * abs(high) or _MARGIN
     return (low - margin, high + margin), outside
+
+
+def thinned(trials: Sequence[T]) -> Sequence[T]:
+    """Every second of ``trials``, or every third and so on, so that at most ``MOST`` are left."""
+    return trials[:: -(-len(trials) // MOST) or 1]
+
+
+def corners(curve: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """A curve of steps without what lies between two steps; drawn, it is the same."""
+    changed = [here for before, here in pairwise(curve) if here[1] != before[1]]
+    return list(dict.fromkeys([*curve[:1], *changed, *curve[-1:]]))

@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from ccsweep.report.study import charts
+from ccsweep.report.study import points as charts_points
 from ccsweep.report.study.standing import Standing, standing
 from tests.report.study import studies
 
@@ -50,8 +51,8 @@ def test_how_the_front_grew(study: optuna.Study, tmp_path: Path) -> None:
     names = [note.text for note in chart.layout.annotations]
     assert names == ["hypervolume", "best validation_error ↓", "best measured_speedup_batch1 ↑"]
     volume, error, speedup = chart.data
-    assert list(volume.x) == list(range(1, 13))
-    assert list(error.y) == [2.5, 1.6, 1.6, 1.6, 1.4, 1.4, 1.4, 1.4, 1.4, 1.4, 1.4, 1.4]
+    assert (volume.x[0], volume.x[-1]) == (1, 12)
+    assert list(zip(error.x, error.y, strict=True)) == [(1, 2.5), (2, 1.6), (5, 1.4), (12, 1.4)]
     assert speedup.y[-1] == 4.5  # 5.0 breaks the constraint
     few = studies.create(tmp_path / "few")
     studies.add(few, TrialState.COMPLETE, (1.0, 1.0))
@@ -135,6 +136,21 @@ def test_what_workers_did_when(study: optuna.Study, tmp_path: Path) -> None:
     assert bars["failed"].hovertext[0].splitlines()[0].startswith("<b>trial 14</b>")
     assert "validation_error is nan" in bars["failed"].hovertext[0]
     assert charts.timeline(of(studies.create(tmp_path / "empty"))) == "No trial has begun."
+
+
+def test_of_many_trials_some_are_drawn_and_the_front_whole(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(charts_points, "MOST", 3)
+    monkeypatch.setattr(charts, "MOST", 3)
+    now = of(study)
+    (chart,) = charts.fronts(now)
+    assert list(traces(chart)) == [None, "beaten, 3 of 7", "breaks a constraint", "front", "knee"]
+    drawn = traces(chart)["beaten, 3 of 7"]
+    assert [text.split("  ")[0] for text in drawn.hovertext] == [f"<b>trial {n}</b>" for n in (0, 5, 11)]
+    lines = dimensions(charts.parallel(now))["validation_error ↓"]
+    assert list(lines.values) == [2.5, 1.6, 1.4, 2.0, 3.2, 3.0]  # trials 0, 4 and 8, and the front
+    assert len(traces(charts.timeline(now))["complete"].x) == 3
 
 
 def test_why_there_is_nothing_to_draw(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from ccsweep.report.study.points import extent, points, stairs
+from ccsweep.report.study.points import MOST, corners, extent, points, stairs, thinned
 from tests.report.study import studies
 
 
@@ -84,3 +84,18 @@ def test_an_axis_of_one_value_has_room_around_it(tmp_path: Path) -> None:
     nothing = points([], studies.OBJECTIVES)
     assert nothing.knee is None
     assert extent(nothing, 0) == (None, 0)
+
+
+@pytest.mark.parametrize("count", [0, 1, MOST, MOST + 1, 2 * MOST, 2 * MOST + 1, 5000])
+def test_of_many_at_most_so_many_are_left_evenly(count: int) -> None:
+    left = thinned(range(count))
+    assert len(left) <= MOST
+    assert list(left) == list(range(0, count, left.step if count else 1))
+    assert len(left) == count or len(left) > MOST / 2
+
+
+def test_a_curve_of_steps_is_the_same_without_what_lies_between() -> None:
+    curve = [(1, 2.0), (2, 2.0), (3, 1.0), (4, 1.0), (5, 1.0), (6, 0.5)]
+    assert corners(curve) == [(1, 2.0), (3, 1.0), (6, 0.5)]
+    assert corners([*curve, (7, 0.5)]) == [(1, 2.0), (3, 1.0), (6, 0.5), (7, 0.5)]
+    assert corners([]) == []
