@@ -26,6 +26,7 @@ from ccsweep.kernels.table import LAYER
 # Samples from which on torch computes x U.
 PROJECTED = 16
 NOT_PROJECTED = np.empty((0, 0), np.float32)
+FLOAT32 = np.dtype(np.float32)
 
 
 class Skipping:
@@ -36,6 +37,7 @@ class Skipping:
         first: the first layer's number.
         ways: of these layers, none dense.
         threads: at most so many work at a time.
+        shared_from: samples from which more than one thread does.
         together: samples that go through a layer together.
     """
 
@@ -45,6 +47,7 @@ class Skipping:
         first: int,
         ways: Sequence[str],
         threads: int = 1,
+        shared_from: int = 2,
         together: int = skipping.SAMPLES,
     ) -> None:
         layers = layout.layers[first : first + len(ways)]
@@ -54,14 +57,15 @@ class Skipping:
         self._units, self._together = layers[-1].units, together
         widest = max(max(layer.inputs, layer.units) for layer in layers)
         self._numbers = np.arange(widest + 2 * TILE, dtype=np.int32)
-        self._threads = threads
+        self._threads, self._shared_from = threads, shared_from
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         # With all inputs in use, x U is a dense product: for a batch torch is the faster one at it.
         self._u = torch.from_numpy(layout.u(first)) if ways[0] in (GATED, GATED + MIXED) else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy must not hold addresses into the original's layout.
-        return Skipping, (self._layout, self._first, self._ways, self._threads, self._together)
+        given = self._layout, self._first, self._ways, self._threads, self._shared_from, self._together
+        return Skipping, given
 
     def __call__(self, x: Tensor) -> tuple[Tensor, bool]:
         """Outputs (batch, units) of x (batch, in_features), and whether x was finite."""
@@ -79,18 +83,18 @@ class Skipping:
                 projected = torch.mm(torch.from_numpy(rows), self._u).numpy()
         else:
             projected = NOT_PROJECTED
-        if self._threads == 1 or batch == 0:
+        if self._threads == 1 or batch < self._shared_from:
             return self._run(rows, projected, out)
         share = -(-batch // self._threads)
-        parts = [slice(first, first + share) for first in range(0, batch, share)]
-        return all(
-            list(self._workers().map(lambda part: self._run(rows[part], projected[part], out[part]), parts))
-        )
+        first, *rest = (slice(start, start + share) for start in range(0, batch, share))
+        others = [self._workers().submit(self._run, rows[part], projected[part], out[part]) for part in rest]
+        own = self._run(rows[first], projected[first], out[first])
+        return all([own, *(other.result() for other in others)])
 
     def _workers(self) -> ThreadPoolExecutor:
-        """Threads of this process: a forked one inherits the pool, but nobody in it."""
+        """The other threads, of this process: a forked one inherits the pool, but nobody in it."""
         if self._pool is None or self._pool[0] != os.getpid():
-            self._pool = os.getpid(), ThreadPoolExecutor(self._threads)
+            self._pool = os.getpid(), ThreadPoolExecutor(self._threads - 1)
         return self._pool[1]
 
     def _run(self, rows: Array, projected: Array, out: Array) -> bool:
@@ -136,13 +140,15 @@ class Compiled:
         layout: the weights.
         ways: one of ``WAYS`` for each layer.
         threads: at most so many work at a time.
+        shared_from: samples from which more than one thread does, where layers skip work.
     """
 
     plan: Plan | None = None
     """How the ways were found, where they were timed."""
 
-    def __init__(self, layout: Layout, ways: Sequence[str], threads: int = 1) -> None:
+    def __init__(self, layout: Layout, ways: Sequence[str], threads: int = 1, shared_from: int = 2) -> None:
         self.layout, self.ways, self.threads = layout, tuple(ways), threads
+        self.shared_from = shared_from
         self.inputs, self._units = layout.layers[0].inputs, layout.layers[-1].units
         self._dense = [layout.dense(k) for k in range(len(self.ways))]
         # What is not finite would not come through a gate, nor through bytes.
@@ -151,13 +157,15 @@ class Compiled:
         for first, run in runs(self.ways):
             if run[0] == DENSE:
                 self._stages.append(self._dense[first : first + len(run)])
+            elif library(run[0]):
+                self._stages.append(Library(layout, first, run, threads))
             else:
-                kind = Library if library(run[0]) else Skipping
-                self._stages.append(kind(layout, first, run, threads))
-        self._only = self._stages[0] if len(self._stages) == 1 else None
+                self._stages.append(Skipping(layout, first, run, threads, shared_from))
+        only = self._stages[0] if len(self._stages) == 1 else None
+        self._only = only if isinstance(only, Skipping) else None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Compiled, (self.layout, self.ways, self.threads), {"plan": self.plan}
+        return Compiled, (self.layout, self.ways, self.threads, self.shared_from), {"plan": self.plan}
 
     @property
     def bytes(self) -> int:
@@ -170,8 +178,13 @@ class Compiled:
         Raises:
             UserError: x is no CPU tensor of floats of this shape.
         """
-        x = accepted(x, self.inputs)
-        out, finite = self._only(x) if isinstance(self._only, Skipping) else self._run(x)
+        rows = None if self._only is None else ready(x, self.inputs)
+        if self._only is not None and rows is not None:
+            filled = np.empty((len(rows), self._units), np.float32)
+            out, finite = torch.from_numpy(filled), self._only.fill(rows, filled)
+        else:
+            x = accepted(x, self.inputs)
+            out, finite = self._run(x)
         if finite or not self._careful:
             return out
         good = x.isfinite().all(1)
@@ -197,7 +210,7 @@ class Compiled:
             )
         if x.dtype != np.float32 or out.dtype != np.float32:
             raise UserError(f"run got {x.dtype} and {out.dtype}: expected float32, use x.astype(np.float32)")
-        if not isinstance(self._only, Skipping) or not (self._only.fill(x, out) or not self._careful):
+        if self._only is None or not (self._only.fill(x, out) or not self._careful):
             out[:] = self(torch.from_numpy(x)).numpy()
         return out
 
@@ -213,6 +226,19 @@ class Compiled:
                 with torch_threads(self.threads):
                     x = stage(x) if isinstance(stage, Library) else run_dense(stage, x)
         return x, finite
+
+
+def ready(x: Tensor, inputs: int) -> Array | None:
+    """The array of a tensor that the kernels can read as it is; None of another.
+
+    For one sample a call into torch costs more than a line of Python, and NumPy's array knows the rest.
+    """
+    try:
+        rows: Array = x.numpy()  # refused on another device, with gradients, or in bfloat16
+    except (AttributeError, RuntimeError, TypeError):
+        return None
+    fits = rows.dtype is FLOAT32 and rows.ndim == 2 and rows.shape[1] == inputs and rows.flags.c_contiguous
+    return rows if fits else None
 
 
 def accepted(x: Tensor, inputs: int) -> Tensor:

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from itertools import cycle
+from math import ceil
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ def compile(
         ways, plan = tuner.plan(engine, max_disagreement)
     except UnavailableError as error:
         raise UserError(f"engine names onnxruntime, which is {error}") from error
-    compiled = Compiled(tuner.layout.only(ways), ways, tuner.workers)
+    compiled = Compiled(tuner.layout.only(ways), ways, tuner.workers, tuner.shared_from)
     compiled.plan = plan(compiled)
     return compiled
 
@@ -132,6 +133,8 @@ class Tuner:
 
     workers: int
     """Threads that the plan uses: one where more gain nothing."""
+    shared_from = 2
+    """Samples from which more than one of them work."""
 
     def __init__(
         self,
@@ -221,6 +224,7 @@ class Tuner:
         dense = (DENSE,) * len(best)
         if self.threads > 1:
             few = _medians({n: self._runs(self._compiled(best, n)) for n in (1, self.threads)}, self._seconds)
+            self.shared_from = shared_from(self.batch_size, self.threads, few[1], few[self.threads])
             if few[1] <= few[self.threads]:
                 self.workers, times[best] = 1, few[1]
                 notes.append(f"one thread is as fast as {self.threads} here, and is used")
@@ -267,7 +271,7 @@ class Tuner:
             return lambda: run_dense(layer, next(batches))
         threads = self.threads if self.batch_size > 1 else 1
         together = min(self.batch_size, skipping.SAMPLES)
-        stage = Skipping(self.layout, k, [way], threads, together)
+        stage = Skipping(self.layout, k, [way], threads, together=together)
         several = self._batches(self.passed[k], self.batch_size * self._repeats)
         return lambda: stage(next(several))
 
@@ -297,6 +301,16 @@ class Tuner:
             unit_density=1.0 if on is None else float(np.mean(on)),
             microseconds=times,
         )
+
+
+def shared_from(batch_size: int, threads: int, alone: float, together: float) -> int:
+    """Samples from which several threads are faster than one, by what both take for a batch.
+
+    To share work takes a time of its own, whatever the batch: what is left of ``together`` beyond its part
+    of ``alone``. It is won back where the other parts of a batch take longer.
+    """
+    others = 1 - 1 / threads
+    return max(2, ceil(batch_size * (together / alone - 1 / threads) / others))
 
 
 def _medians(candidates: dict[Name, Callable[[], object]], seconds: float) -> dict[Name, float]:

@@ -1,5 +1,8 @@
 """How arrays lie in memory: whole vectors, rows that start at a cache line, blocks that fit the cache."""
 
+from contextlib import suppress
+from pathlib import Path
+
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import carray
@@ -11,8 +14,22 @@ from ccsweep.kernels.simd import LANES
 
 TILE = 8 * LANES
 """Units whose sums are kept in registers together."""
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+UNKNOWN = 2**20
+"""What a second-level cache is taken to hold where nothing says it: a small one of today."""
+
+
+def second_level(caches: Path = CACHES) -> int:
+    """Bytes of this machine's second-level cache, as Linux tells it."""
+    for cache in sorted(caches.glob("index*")):
+        with suppress(OSError, ValueError):
+            if int((cache / "level").read_text()) == 2:
+                return 1024 * int((cache / "size").read_text().strip().removesuffix("K"))
+    return UNKNOWN
+
+
 # Weights that all samples go through together: as much as stays in the cache meanwhile.
-BLOCK_BYTES = 4 * 2**20
+BLOCK_BYTES = second_level()
 
 
 def whole(width: int, size: int) -> int:

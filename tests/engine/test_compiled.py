@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccsweep.engine.compiled import Compiled, Skipping, accepted, run_dense, torch_threads, warm_up
+from ccsweep.engine.compiled import Compiled, Skipping, accepted, ready, run_dense, torch_threads, warm_up
 from ccsweep.engine.layers import Layer, layers_of
 from ccsweep.engine.layout import Dense, Layout
 from ccsweep.errors import UserError
@@ -312,6 +312,14 @@ def test_threads_share_the_rows(kernel):
     assert [len(call[0]) for call in kernel.calls] == [0]
     stage(torch.ones(1, 20))
     assert [len(call[0]) for call in kernel.calls] == [0, 1]
+    assert threading.get_ident() in kernel.threads  # who calls works too
+
+
+def test_few_rows_are_not_shared(kernel):
+    stage = Skipping(Layout(draw([20, 30, 4], rank=3, seed=0)), 0, [TWO_SIDED], threads=2, shared_from=9)
+    for batch in (8, 9):
+        stage(torch.ones(batch, 20))
+    assert sorted(len(call[0]) for call in kernel.calls) == [4, 5, 8]
 
 
 def test_a_stage_begins_at_any_layer():
@@ -335,13 +343,15 @@ def test_layers_of_one_kind_are_one_call():
 
 
 def test_copies_keep_what_they_were_made_with():
-    compiled = Compiled(Layout(draw([6, 5, 2], 2, seed=5)), [GATED, DENSE], threads=2)
+    compiled = Compiled(Layout(draw([6, 5, 2], 2, seed=5)), [GATED, DENSE], 2, shared_from=7)
     assert compiled.plan is None
     compiled.plan = "a plan"
     other = pickle.loads(pickle.dumps(compiled))
-    assert (other.plan, other.ways, other.threads) == ("a plan", (GATED, DENSE), 2)
-    stage = pickle.loads(pickle.dumps(Skipping(compiled.layout, 0, [GATED], threads=2, together=9)))
-    assert (stage._first, stage._ways, stage._threads, stage._together) == (0, [GATED], 2, 9)
+    assert (other.plan, other.ways, other.threads, other.shared_from) == ("a plan", (GATED, DENSE), 2, 7)
+    assert other._stages[0]._shared_from == 7
+    stage = pickle.loads(pickle.dumps(Skipping(compiled.layout, 0, [GATED], 2, 5, together=9)))
+    assert (stage._first, stage._ways, stage._threads, stage._shared_from) == (0, [GATED], 2, 5)
+    assert stage._together == 9
 
 
 def test_dense_layers_by_hand():
@@ -359,6 +369,11 @@ def test_what_needs_no_conversion_is_taken_as_it_is():
     x = torch.ones(3, 4)
     assert accepted(x, 4) is x
     assert accepted(x.T.contiguous().T, 4).is_contiguous()
+    rows = ready(x, 4)
+    assert rows.ctypes.data == x.data_ptr()
+    others = [x.double(), x.bfloat16(), x.T.contiguous().T, x[0], x[:, :3], x.clone().requires_grad_()]
+    others += [x.to("meta"), x.numpy(), None]
+    assert not [other for other in others if ready(other, 4) is not None]
 
 
 @pytest.mark.parametrize(

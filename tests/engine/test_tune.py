@@ -263,6 +263,15 @@ def test_threads_that_gain_nothing_are_not_used(network, inputs, monkeypatch, on
     assert compiled.plan.microseconds == (one if used == 1 else 60.0)
     notes = ("one thread is as fast as 3 here, and is used",) if used == 1 else ()
     assert compiled.plan.notes == notes
+    assert compiled.shared_from == tune.shared_from(16, 3, one, three)
+
+
+def test_threads_share_from_where_the_other_parts_take_longer_than_sharing():
+    # Of 100 us two threads save 50 and take 10 for it: as much as a fifth of the batch saves.
+    assert tune.shared_from(100, 2, alone=100.0, together=60.0) == 20
+    assert tune.shared_from(100, 2, alone=100.0, together=100.0) == 100  # nothing is won
+    assert tune.shared_from(90, 3, alone=90.0, together=35.0) == 8  # 60 saved, 5 for it: 7.5 samples
+    assert tune.shared_from(100, 2, alone=100.0, together=50.0) == 2  # for nothing: one row cannot be shared
 
 
 SPARSE_8, DENSE_8, GATED_8, TWO_SIDED_8, MASKED_8 = (
@@ -327,9 +336,9 @@ def test_a_layer_alone_is_timed_on_64_samples_or_more(network, inputs, batch, to
     times = 64 // batch or 1
 
     class Stage(tune.Skipping):
-        def __init__(self, *given):
-            made.append(given[1:])
-            super().__init__(*given)
+        def __init__(self, *given, together):
+            made.append((*given[1:], together))
+            super().__init__(*given, together=together)
 
         def __call__(self, x):
             ran.append(len(x))

@@ -12,7 +12,20 @@ def test_rows_are_whole_vectors_and_long_ones_an_odd_number_of_them():
     assert [memory.spaced(width) for width in widths] == [*(16, 32, 240, 272, 272, 272, 272, 272, 304, 1008)]
 
 
-def test_blocks_fit_the_cache():
+def test_the_second_level_cache_is_this_machines(tmp_path):
+    for k, (level, size) in enumerate([("1", "48K"), ("1", "32K"), ("2", "1280K"), ("3", "245760K")]):
+        (tmp_path / f"index{k}").mkdir()
+        (tmp_path / f"index{k}" / "level").write_text(f"{level}\n")
+        (tmp_path / f"index{k}" / "size").write_text(f"{size}\n")
+    assert memory.second_level(tmp_path) == 1280 * 1024
+    (tmp_path / "index2" / "size").write_text("unknown")
+    assert memory.second_level(tmp_path) == memory.UNKNOWN
+    assert memory.second_level(tmp_path / "no Linux") == memory.UNKNOWN
+    assert memory.BLOCK_BYTES == memory.second_level() >= 2**17
+
+
+def test_blocks_fit_the_cache(monkeypatch):
+    monkeypatch.setattr(memory, "BLOCK_BYTES", 2**22)
     # 4 MiB hold 2**20 floats: 1024 rows of 1024, in whole tiles of 128 and no more than there are.
     assert [memory.block(1024, rows) for rows in (1, 128, 129, 1024, 5000)] == [128, 128, 256, 1024, 1024]
     assert [memory.block(length, 10**9) for length in (2048, 1100, 2**20, 2**13)] == [512, 896, 128, 128]
