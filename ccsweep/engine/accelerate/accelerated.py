@@ -10,7 +10,7 @@ from torch.utils import _pytree as tree
 
 from ccsweep.engine.accelerate import saved
 from ccsweep.engine.accelerate.chain import Chain
-from ccsweep.engine.accelerate.copying import seal
+from ccsweep.engine.accelerate.copying import hooked, seal
 from ccsweep.engine.accelerate.report import Report
 from ccsweep.engine.compiled import Forked, torch_threads
 from ccsweep.engine.plan import Plan
@@ -36,6 +36,7 @@ class Accelerated(nn.Module):
         # Past __setattr__: from here on what is set is refused where the model has it.
         vars(self)["report"] = report
         vars(self)["chains"] = tuple(chains)
+        vars(self)["hooked"] = hooked(model)
         self._modules["model"] = model
         self.training = False
 
@@ -43,24 +44,38 @@ class Accelerated(nn.Module):
         """What the original gives in eval mode, without gradients; in autocast too it is float32.
 
         Raises:
-            UserError: inputs that are not float32 on the CPU reach a chain, or it is being traced.
+            UserError: inputs that are not float32 on the CPU reach a chain; it is being traced or exported.
         """
         if torch.jit.is_tracing():
             self._refuse(
                 "cannot be traced: a trace would record one answer; save it with save(path) or torch.save"
             )
+        if torch.compiler.is_compiling():
+            if torch.compiler.is_exporting():
+                self._refuse(
+                    "cannot be exported: the engine is no graph; save it with save(path) or torch.save"
+                )
+            return _uncompiled(self, arguments, options)
         if Forked.here:
             with torch_threads(1):
                 return self._answer(arguments, options)
         return self._answer(arguments, options)
 
     def _answer(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        with torch.no_grad():
+        # At batch 1 a network may take 20 us: so no context manager, no search for attributes, no second
+        # round of what Module.__call__ does.
+        model = self.__dict__["_modules"]["model"]
+        run = model if self.hooked else model.forward
+        graded = torch.is_grad_enabled()
+        torch.set_grad_enabled(False)
+        try:
             if not torch.is_autocast_enabled("cpu"):
-                return self.model(*arguments, **options)
+                return run(*arguments, **options)
             arguments, options = tree.tree_map_only(Tensor, _wide, (arguments, options))
             with torch.autocast("cpu", enabled=False):
-                return self.model(*arguments, **options)
+                return run(*arguments, **options)
+        finally:
+            torch.set_grad_enabled(graded)
 
     def save(self, path: str | Path) -> None:
         """Write it to a file of tensors and plain data, which ``ccsweep.load`` opens on any machine.
@@ -125,6 +140,14 @@ class Accelerated(nn.Module):
 
     def _refuse(self, what: str) -> NoReturn:
         raise UserError(f"an accelerated model {what}")
+
+
+def _uncompiled(model: Accelerated, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """What ``torch.compile`` is to call rather than to look into."""
+    return torch.compiler.disable(model.forward)(*arguments, **options)
+
+
+_uncompiled._torchdynamo_disable = True  # type: ignore[attr-defined]  # as the decorator, which takes a second to import
 
 
 def load(path: str | Path) -> Accelerated:

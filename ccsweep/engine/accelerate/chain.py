@@ -169,7 +169,7 @@ class Chain(nn.Module):
                 self.together.largest._plan(size)
             possible = [self.together.use] if self.together.use is not None else possible
         log.info("choosing a plan for batches of up to %d", size)
-        tuner = Tuner(self.layout, self.inputs, size, self.threads)
+        tuner = Tuner(Layout(self.layers), self.inputs, size, self.threads)  # holds more than a plan needs
         choices = [self.ways(use) for use in possible]
         chosen, plan = tuner.among(choices)
         compiled = self.compiled[size] = Compiled(self.layout, chosen, tuner.workers)

@@ -30,12 +30,10 @@ COSTS, LOSSES = (0.03, 0.06, 0.12, 0.2), (0.03, 0.01, 0.003, 0.001, 0.0)
 PROMISE = 1.3
 # Scores held at once while thresholds are found.
 MOST_SCORES = 2**22
-# An answer that errors so many times as large would change counts as changed: models are surer of inputs
-# that they were trained on, and nobody can be sure that these are none.
-SAFETY = 3.0
-# While gates are chosen, in float32: fewer samples choose than verify, and what they let pass must not fail
-# there. Rounding to bytes was fitted to no samples, and errs elsewhere as it does here.
-CAREFUL = 3 * SAFETY
+# While gates are chosen, in float32, errors count so many times more than for the promise: fewer samples
+# choose than verify, and what they let pass must not fail there. Rounding to bytes was fitted to no samples,
+# and errs elsewhere as it does here.
+CAREFUL = 3.0
 # Chains that get gates.
 MOST_CHAINS = 4
 # Beginnings of the path that are tested while layers are added in int8.
@@ -139,12 +137,12 @@ def in_groups(tried: Sequence[Step], held: Held, criterion: Criterion, allowed: 
     every = {step.chain: Arithmetic(int8=True) for step in tried}
     put([tried])
     found = list(tried)
-    if not _keeps(every, held, criterion, SAFETY, allowed):
+    if not _keeps(every, held, criterion, 1.0, allowed):
         take_out([step.chain for step in tried])
         found = []
         for step in tried:
             put([(*found, step)])
-            if _keeps(every, held, criterion, SAFETY, allowed):
+            if _keeps(every, held, criterion, 1.0, allowed):
                 found.append(step)
             else:
                 step.chain.int8[step.layer] = False
@@ -192,7 +190,7 @@ def path(tried: Sequence[Candidate], held: Held, criterion: Criterion, allowed: 
             one.chain.allow(one.layer, gate)
             if all(
                 _keeps(dict.fromkeys(chains, use), held, criterion, times, allowed)
-                for use, times in ((GATES, CAREFUL), (BOTH, SAFETY))
+                for use, times in ((GATES, CAREFUL), (BOTH, 1.0))
             ):
                 yield Step(one.chain, one.layer, gate)
                 break
@@ -229,7 +227,7 @@ def vouched(groups: Sequence[Group], held: Held, criterion: Criterion, promised:
         flags = torch.zeros(2, held.count, dtype=torch.bool)
         for mix in mixes(chains):
             with computing(mix):
-                flags |= torch.cat(list(held.changed(criterion, 1.0, SAFETY)), 1)
+                flags |= torch.cat(list(held.changed(criterion, 1.0, criterion.safety)), 1)
         take_out(chains)
         bound = upper_bound(int(flags.any(0).sum()), held.count)
         if bound > promised:
@@ -273,12 +271,12 @@ def computing(mix: Mapping[Chain, Arithmetic]) -> Iterator[None]:
 
 
 def _keeps(
-    mix: Mapping[Chain, Arithmetic], held: Held, criterion: Criterion, times: float, allowed: int
+    mix: Mapping[Chain, Arithmetic], held: Held, criterion: Criterion, care: float, allowed: int
 ) -> bool:
-    """Whether so few answers change; looks no further than it must."""
+    """Whether so few answers change, to be on the safe side; looks no further than it must."""
     count = 0
     with computing(mix):
-        for batch in held.changed(criterion, times):
+        for batch in held.changed(criterion, care * criterion.safety):
             count += int(batch.sum())
             if count > allowed:
                 return False

@@ -14,6 +14,10 @@ VALUES = 0.02
 """How far an output may move, against its own spread over the samples."""
 LOOSE = 0.05
 """The same where the largest output is kept by default: the outputs may be no classes after all."""
+SURER, STEADY = 3.0, 1.5
+"""An answer that errors so many times as large would change counts as changed. A model is surer of inputs
+that it was trained on, where decisions are further from changing, and nobody can be sure that these are none;
+by how much values move does not hang on that."""
 SPREAD = 0.1
 """The least spread of one output, against that of all outputs: some hardly ever change."""
 
@@ -29,6 +33,8 @@ class Criterion(NamedTuple):
     changed: Changed
     """From the original's outputs, the accelerated model's, and how many times as large its errors are to be
     taken: bool (samples,), whether the answer is another one."""
+    safety: float = SURER
+    """How many times as large they are to be taken, to be on the safe side."""
 
 
 def criterion(
@@ -140,7 +146,7 @@ def _values(tolerance: float, part: Tensor) -> Criterion:
         far = times * (b.float() - a.float()).abs() > tolerance * scale
         return (far | (b.isnan() & ~a.isnan())).reshape(len(a), -1).any(1)
 
-    return Criterion(f"values within {tolerance:.2%} of their spread", changed)
+    return Criterion(f"values within {tolerance:.2%} of their spread", changed, STEADY)
 
 
 def _further(a: Tensor, b: Tensor, times: float) -> Tensor:
@@ -159,15 +165,12 @@ def _all(rules: Sequence[Criterion], names: Sequence[str]) -> Criterion:
         found = [rule.changed(x, y, times) for rule, x, y in zip(rules, one, other, strict=True)]
         return torch.stack(found).any(0)
 
+    safety = max(rule.safety for rule in rules)
     texts = dict.fromkeys(rule.text for rule in rules)
     if len(texts) == 1:
-        return Criterion(next(iter(texts)), changed)
-    return Criterion(
-        "; ".join(
-            f"{name}: {rule.text}" if name else rule.text for name, rule in zip(names, rules, strict=True)
-        ),
-        changed,
-    )
+        return Criterion(next(iter(texts)), changed, safety)
+    named = (f"{name}: {rule.text}" if name else rule.text for name, rule in zip(names, rules, strict=True))
+    return Criterion("; ".join(named), changed, safety)
 
 
 def _by(keep: Callable[[Any, Any], Any]) -> Changed:

@@ -65,6 +65,9 @@ REFUSED = {
     "cannot be traced: a trace would record one answer; save it with save(path) or torch.save": (
         lambda fast: torch.jit.trace(fast, torch.randn(2, 24))
     ),
+    "cannot be exported: the engine is no graph; save it with save(path) or torch.save": (
+        lambda fast: torch.export.export(fast, (torch.randn(2, 24),))
+    ),
     "cannot be scripted: save it with save(path) or torch.save": torch.jit.script,
     "only predicts: train the original and accelerate it again": lambda fast: fast.train(),
 }
@@ -75,6 +78,16 @@ REFUSED = {
 def test_what_is_refused(fast, what):
     with pytest.raises(UserError, match="^" + re.escape(f"an accelerated model {what}") + "$"):
         REFUSED[what](fast)
+
+
+def test_torch_compile_calls_it_and_does_not_look_into_it(fast, x):
+    expected = fast(x)
+    alone = torch.compile(fast, backend="eager")
+    around = torch.compile(lambda x: 2 * fast(x) + 1, backend="eager")
+    for size in (8, 3, 1):
+        assert torch.equal(alone(x[:size]), fast(x[:size]))
+        torch.testing.assert_close(around(x[:size]), 2 * fast(x[:size]) + 1)
+    assert torch.equal(fast(x), expected)
 
 
 def test_what_changes_nothing_is_allowed(fast, x):

@@ -90,6 +90,7 @@ def test_layers_that_save_most_come_first_and_only_so_many_chains(inputs, monkey
     assert found[0].saves > found[1].saves > 0
 
 
+RULE = SimpleNamespace(safety=3.0)
 IN_INT8 = 0.4
 """Answers of 200 that a layer in int8 changes, below."""
 
@@ -134,12 +135,12 @@ def test_the_first_gate_that_keeps_the_answers_together_with_all_before(monkeypa
         Candidate(chains[1], 1, [gate(layer, 3)], 1.0),
         Candidate(chains[0], 1, [gate(layer, 2)], 1.0),
     ]
-    found = list(path(tried, held, SimpleNamespace(), allowed=int(4 * gates.CAREFUL)))
+    found = list(path(tried, held, RULE, allowed=int(4 * gates.CAREFUL * RULE.safety)))
     assert [(step.chain.name, step.layer, float(step.gate.shift[0])) for step in found] == [
         ("a", 0, 2.0),
         ("a", 1, 2.0),
     ]
-    careful, safe = (gates.CAREFUL,), (gates.SAFETY,)
+    careful, safe = (gates.CAREFUL * RULE.safety,), (RULE.safety,)
     assert held.asked == [
         (careful, (5,)),
         *((careful, (2,)), (safe, (2,))),
@@ -160,8 +161,8 @@ def test_gates_are_chosen_with_what_is_in_int8_already(monkeypatch):
     held = Held(chains, monkeypatch)
     put([[Step(chains[0], 1, None)]])
     tried = [Candidate(chains[0], 0, [gate(chains[0].layers[0], 2)], 1.0)]
-    list(path(tried, held, SimpleNamespace(), allowed=99))
-    assert held.asked == [((gates.CAREFUL,), (2,)), ((gates.SAFETY,), (2, IN_INT8))]
+    list(path(tried, held, RULE, allowed=99))
+    assert held.asked == [((gates.CAREFUL * RULE.safety,), (2,)), ((RULE.safety,), (2, IN_INT8))]
 
 
 @pytest.mark.parametrize(("allowed", "kept", "asked"), [(9, [2, 2, 1], 1), (5, [1, 1, 1, 1], 6), (0, [], 6)])
@@ -169,14 +170,12 @@ def test_all_layers_in_int8_or_else_each_that_keeps_the_answers(monkeypatch, all
     chains = [Chain("a", [layer_of(nn.Linear(4, 4))] * 5, False)]
     held = Held(chains, monkeypatch)
     steps = [Step(chains[0], k, None) for k in range(5)]
-    found = in_groups(
-        steps, held, SimpleNamespace(), allowed
-    )  # each changes 1.2 of 200, three times as large
+    found = in_groups(steps, held, RULE, allowed)  # each changes 1.2 of 200, three times as large
     assert [len(group) for group in found] == kept
     assert [step for group in found for step in group] == steps[: sum(kept)]
     assert chains[0].int8 == [k < sum(kept) for k in range(5)]
     assert len(held.asked) == asked
-    assert {times for times, _ in held.asked} == {(gates.SAFETY,)}
+    assert {times for times, _ in held.asked} == {(RULE.safety,)}
 
 
 def test_layers_that_gain_in_int8_by_the_clock(monkeypatch, inputs):
@@ -217,14 +216,14 @@ def test_the_longest_beginning_that_the_samples_vouch_for(promised, groups, monk
         (Step(chains[1], 0, gate(layer, 3)),),
         (Step(chains[0], 1, gate(layer, 40)),),
     ]
-    found = vouched(given, held, SimpleNamespace(), promised)
+    found = vouched(given, held, RULE, promised)
     assert found.groups == groups
     sums = [0, 2 * IN_INT8, 1 + 2 * IN_INT8, 4 + 2 * IN_INT8, 44 + 2 * IN_INT8]
     assert found.observed == round(sums[groups]) / 200
-    near = min(200, round(sums[groups] * gates.SAFETY))
+    near = min(200, round(sums[groups] * RULE.safety))
     assert found.bound == (upper_bound(near, 200) if groups else 0.0)
     # Plans may leave out gates and int8 of either chain, and all mixes are looked at, in one pass each.
-    assert {times for times, _ in held.asked} == {(1.0, gates.SAFETY)}
+    assert {times for times, _ in held.asked} == {(1.0, RULE.safety)}
     e = IN_INT8
     assert [used for _, used in held.asked[:3]] == [(e,), (e,), (e, e)]
     if groups > 0:
@@ -238,7 +237,7 @@ def test_no_safer_beginning_is_skipped(monkeypatch):
     chains = two()
     layer = chains[0].layers[0]
     given = [(Step(chains[0], 0, gate(layer, 150)),), (Step(chains[0], 0, gate(layer, 0)),)]
-    assert vouched(given, Held(chains, monkeypatch), SimpleNamespace(), 0.1) == (0, 0.0, 0.0)
+    assert vouched(given, Held(chains, monkeypatch), RULE, 0.1) == (0, 0.0, 0.0)
 
 
 def test_of_many_chains_all_compute_alike():

@@ -33,6 +33,7 @@ def test_the_largest_output_and_how_near_it_was_to_change():
     assert kept.changed(SCORES, moved(0.05), 1.0).tolist() == [False] * 4
     assert kept.changed(SCORES, moved(0.05), 3.0).tolist() == [False, True, False, False]
     assert kept.changed(SCORES, moved(0.15), 1.0).tolist() == [False, True, False, False]
+    assert (kept.safety, rule("values", SCORES).safety, rule(None, SCORES).safety) == (3.0, 1.5, 3.0)
 
 
 def test_the_axis_of_the_classes_is_found_or_named():
