@@ -104,6 +104,9 @@ def _check_flags(arguments: list[str]) -> None:
         raise UserError(
             "-m: many configs cannot be shown at once; add sweep.preview=5 to see its first points"
         )
+    chosen = next((word for word in flags.overrides if word.startswith("+sweeps=")), None)
+    if chosen is not None and not (flags.multirun or flags.cfg or flags.info or flags.help):
+        print(f"{chosen} without -m: one network, as its trials begin; -m runs the study", file=sys.stderr)
     if flags.experimental_rerun is not None:  # a pickle, which may run anything
         raise UserError("--experimental-rerun: is not supported; give the command of that run again")
 

@@ -40,6 +40,23 @@ def test_help_shows_commands_and_groups(user: User) -> None:
     out = user.run("--help").stdout
     assert "python -m ccsweep +experiment=svhn" in out
     assert "75-50-40-30" in out
+    for other in (
+        "-m +sweeps=digits_pareto",
+        "task=sweep_status",
+        "task=export",
+        "task=confirm",
+        ".tracking.ui",
+    ):
+        assert f"python -m ccsweep{'' if other[0] == '.' else ' '}{other}" in out
+    of_people = [line for line in out.splitlines() if "python -m" in line or "ccsweep trains" in line]
+    assert max(map(len, of_people)) <= 80
+
+
+def test_a_study_without_m_says_so(user: User) -> None:
+    done = user.run("+sweeps=digits_pareto", "training.epochs=0")
+    assert done.stderr.splitlines()[0] == (
+        "+sweeps=digits_pareto without -m: one network, as its trials begin; -m runs the study"
+    )
 
 
 def test_completion_knows_the_options(user: User) -> None:

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ccsweep.errors import UserError
 from ccsweep.figures import VALIDATION_ERROR
-from ccsweep.report import grid
+from ccsweep.report import following, grid
 from ccsweep.report.grid import Entry, Row, grouped, rows
 from ccsweep.study.notes import notes
 from ccsweep.study.trials import last_attempts, params_of, sort
@@ -17,7 +17,6 @@ from ccsweep.sweep.plan import Plan
 from ccsweep.tracking import resolve_uri
 from ccsweep.tracking.find import history, run_id_of, store_of
 from ccsweep.tracking.outcome import describe
-from ccsweep.tracking.ui import command
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -35,9 +34,8 @@ def write(plan: Plan, study: "Study") -> list[Path]:
     """
     files = _write_page(plan, study) if plan.sweep.objectives else _write_table(plan, study)
     print(f"{'folder':8}{plan.folder.path} ({', '.join(file.name for file in files)})")
-    if run_id_of(plan.folder.path) is not None:
-        uri = store_of(plan.folder.path) or resolve_uri(plan.uri)
-        print(f"{'compare':8}{command(uri, plan.folder.path)}")
+    for line in following.lines(study, plan.folder, plan.uri):
+        print(line)
     return files
 
 

@@ -6,6 +6,7 @@ telling the study is its caller's. Only an interrupt comes out as itself.
 
 import logging
 import traceback
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from ccsweep import errors, watch
 from ccsweep.config.quoting import quoted
 from ccsweep.dotted import is_under
 from ccsweep.errors import UserError
+from ccsweep.figures import VALIDATION_ERROR
 from ccsweep.files import sole
 from ccsweep.study import record
 from ccsweep.study.folder import TrialFolder
@@ -61,6 +63,8 @@ class Bench:
     task: TaskFunction
     lock: "FileLock"
     """Held while one looks what others do, and says what it will do itself."""
+    show: Callable[[int, float], None] = lambda epoch, error: None
+    """Told of each epoch of a trial with its validation error, for who looks on."""
 
     def frozen(self, trial: "Trial | int") -> "FrozenTrial":
         """A trial as the storage has it now."""
@@ -104,7 +108,13 @@ def run_trial(bench: Bench, trial: "Trial", folder: TrialFolder) -> Ending | Hel
     persistently(lambda: note(trial, Notes(ranks=ranks, folder=f"trials/{folder.path.name}")))
     record.write(folder, bench.frozen(trial))
     pruner = Pruner(trial, bench.plan.sweep.pruning, bench.plan.constraints, before[1] if before else ())
-    with watch.watching(pruner):
+
+    def heard(epoch: int, figures: Mapping[str, float]) -> None:
+        if VALIDATION_ERROR.metric in figures:
+            bench.show(epoch, float(figures[VALIDATION_ERROR.metric]))
+        pruner(epoch, figures)
+
+    with watch.watching(heard):
         result = _run_task(bench, trial.number, cfg, folder)
     if isinstance(result, BaseException):
         return ending_after(trial.number, result)

@@ -121,7 +121,7 @@ class _Worker:
         context = self.payload.context
         composer = Composer(context.config_loader, self.payload.master)
         lock = FileLock(self.folder.claim_lock)
-        self.bench = Bench(self.plan, study, composer, context, self.payload.task, lock)
+        self.bench = Bench(self.plan, study, composer, context, self.payload.task, lock, self._show)
 
     def work(self) -> str:
         """Trial after trial, until the study has what it is to have; returns why it ends."""
@@ -156,6 +156,10 @@ class _Worker:
             with suppress(Exception):
                 tell(trial, Failed(Kind.MACHINE, f"worker ended: {how}", excused=True), self.plan.rules)
         self.lease.release(ended=how, trial=None)
+
+    def _show(self, epoch: int, error: float) -> None:
+        """Let those who look at the study see how far its trial is."""
+        self.lease.set_if_possible(epoch=[epoch, error])
 
     def _wait_for_machine(self) -> None:
         """After a trial that found the disk full or the store away: until its next try does not find that."""
@@ -265,7 +269,7 @@ class _Worker:
                 continue
             self._held.remove((trial, number))
             let_go(trial)
-            self.lease.set_if_possible(trial=trial.number, trial_started=time.time())
+            self.lease.set_if_possible(trial=trial.number, trial_started=time.time(), epoch=None)
             self._trial = trial
             if twin.values is not None:
                 self._reuse(trial, Reused(twin))

@@ -51,14 +51,17 @@ def sweep_status(config: Config, folder: TrialFolder, overrides: list[str]) -> d
     now = standing(trials, known.definition.aims, known.n_trials, len(workers))
     found = _figures(config, place, study, now, workers)
     if config.format is None:
-        _show(place, study, now, workers)
+        _show(place, study, now, workers, config.tracking.uri)
     else:
         _print(config.format, found, trials, known.definition.aims)
     return found
 
 
-def _show(place: StudyFolder, study: "Study", now: "Standing", workers: list[Contents]) -> None:
+def _show(
+    place: StudyFolder, study: "Study", now: "Standing", workers: list[Contents], uri: str | None
+) -> None:
     """For people."""
+    from ccsweep.report import following
     from ccsweep.report.canvas import terminal
     from ccsweep.report.study.live import render
     from ccsweep.report.study.standing import cause_of
@@ -70,7 +73,7 @@ def _show(place: StudyFolder, study: "Study", now: "Standing", workers: list[Con
         console.print(text, markup=False, style=style, soft_wrap=True)
 
     say(f"\n{study.study_name}", style="bold")
-    console.print(render(now, console.width, _HEIGHT, running=bool(workers)), soft_wrap=True)
+    console.print(render(now, console.width, _HEIGHT, workers), soft_wrap=True)
     for trial in now.failed:
         say(f"trial {trial.number} failed: {cause_of(trial)}")
     target = known.n_trials
@@ -81,6 +84,9 @@ def _show(place: StudyFolder, study: "Study", now: "Standing", workers: list[Con
         say(f"at work: {', '.join(str(lease.get('id')) for lease in workers)}")
     elif target is not None and now.done + (len(now.reused) if is_grid else 0) < target:
         say(f"not running; go on with: {mask(known.command)}")
+    else:
+        for line in following.lines(study, place, uri):
+            say(line)
     say(f"{'folder':8}{place.path.absolute()}" + (f" ({place.page.name})" if place.page.exists() else ""))
 
 

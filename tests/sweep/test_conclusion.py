@@ -64,8 +64,10 @@ def test_a_grid_leaves_its_table(
     tell(failed, Failed(Kind.TRIAL, "nothing was learned"), plan.rules)
     files = conclusion.write(plan, study)
     assert files == [plan.folder.table, plan.folder.table_data]
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last == f"folder  {plan.folder.path} (table.md, table.json)"
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"folder  {plan.folder.path} (table.md, table.json)",
+        f"export  python -m ccsweep task=export sweep.name={plan.folder.path} pick=trial:0",
+    ]
     runs = table(plan)["runs"]
     assert [found["overrides"] for found in runs] == [
         ["training.epochs=4", f"ranks={ranks}", f"training.seed={seed}"]

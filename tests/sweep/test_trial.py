@@ -168,9 +168,12 @@ def test_training_is_watched_by_the_rules_of_the_study(worker: Callable[..., Wor
         "sweep.pruning=validation/error",
         "sweep.constraints=['theoretical_speedup>=2']",
     )
+    shown: list[tuple[int, float]] = []
+    at.bench.show = lambda epoch, error: shown.append((epoch, error))
     ending, _, _ = at.run()
     assert ending == trials.EndedEarly("cannot keep theoretical_speedup>=2: these ranks give 1.5 at most")
     assert notes(at.study.get_trials()[0]).epochs == [[1, 4.0, 20.0]]
+    assert shown == [(1, 4.0)]
     watch.tell(0, {"bound": 1.5})  # nobody listens any more
 
 

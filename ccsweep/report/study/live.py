@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ccsweep.figures import arrow, of
+from ccsweep.figures import VALIDATION_ERROR, arrow, of
 from ccsweep.report.canvas import terminal
 from ccsweep.report.study.standing import (
     Standing,
@@ -92,7 +92,7 @@ class View:
         seen = (int(self._last.now.timestamp()), size, len(workers), *(trial.state for trial in trials))
         if seen != self._drawn:
             self._drawn = seen
-            drawn = render(self._last, size.width, size.height - 1, running=bool(workers))
+            drawn = render(self._last, size.width, size.height - 1, workers)
             self._live.update(drawn, refresh=True)
 
     def _lines(self, trials: Sequence[FrozenTrial]) -> None:
@@ -133,22 +133,22 @@ def line(trial: FrozenTrial, objectives: front.Objectives) -> str:
     return "  ".join(words)
 
 
-def render(now: Standing, width: int, height: int, running: bool = True) -> Text:
+def render(now: Standing, width: int, height: int, workers: Sequence[Mapping[str, Any]] = ()) -> Text:
     """The table of a study in at most ``height`` lines of ``width`` characters, each cut to fit.
 
     Args:
         now: how the study stands.
         width: of the terminal.
         height: lines there are; the front gives way before the counts, what runs and what failed.
-        running: whether someone is at work.
+        workers: the leases of those at work.
     """
     lines = [Text(counts(now), style="bold")]
     if now.target:
         lines.append(_bar(now.done / now.target, min(width, 60)))
-    lines.append(Text(pace(now, running), style="dim"))
+    lines.append(Text(pace(now, bool(workers)), style="dim"))
     causes = [Text(f"failed {times}x: {cause}", style="red") for cause, times in now.causes[:_MOST_CAUSES]]
     room = height - len(lines) - len(causes)
-    lines += _running(now)[: max(1, room - 5)]
+    lines += _running(now, workers)[: max(1, room - 5)]
     best = front.pareto(now.complete, now.objectives)
     room = height - len(lines) - len(causes) - 3  # a blank line, a title and a header
     if best and room >= 1:
@@ -159,11 +159,16 @@ def render(now: Standing, width: int, height: int, running: bool = True) -> Text
     return Text("\n").join(lines)
 
 
-def _running(now: Standing) -> list[Text]:
+def _running(now: Standing, workers: Sequence[Mapping[str, Any]]) -> list[Text]:
+    """Trials that run, with the last epoch and its error as their workers say."""
+    epochs = {lease["trial"]: lease["epoch"] for lease in workers if lease.get("epoch") is not None}
     rows = []
     for trial in now.running:
         began = trial.datetime_start or now.now
         since = duration(max(0, int((now.now - began).total_seconds())))
+        if trial.number in epochs:
+            epoch, error = epochs[trial.number]
+            since += f", epoch {epoch}: {VALIDATION_ERROR.text(error)} %"
         rows.append([f"trial {trial.number}", since, shortened(settings_of(trial))])
     return [Text(line, style="cyan") for line in _aligned(rows, left=(0, 2))]
 

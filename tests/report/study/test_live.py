@@ -17,6 +17,8 @@ from tests.report.study import studies
 
 NOW = studies.BEGAN + timedelta(seconds=480)
 
+AT_WORK = [{"id": "w0", "trial": None}]
+
 
 def plain() -> Console:
     return Console(file=io.StringIO(), width=80, highlight=False)
@@ -31,7 +33,7 @@ def output(console: Console) -> str:
 def test_the_table_fits_every_terminal(width: int, height: int, study: optuna.Study) -> None:
     now = standing(study.get_trials(), studies.OBJECTIVES, 20, 2, NOW)
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
-    console.print(render(now, width, height))
+    console.print(render(now, width, height, AT_WORK))
     lines = output(console).splitlines()
     assert len(lines) <= height
     assert all(cell_len(line) <= width for line in lines)
@@ -40,7 +42,7 @@ def test_the_table_fits_every_terminal(width: int, height: int, study: optuna.St
 
 def test_the_whole_table(study: optuna.Study) -> None:
     now = standing(study.get_trials(), studies.OBJECTIVES, 20, 2, NOW)
-    table = render(now, 120, 40)
+    table = render(now, 120, 40, AT_WORK)
     assert table.plain.splitlines() == [
         "15 of 20 trials done, 1 running, 2 failed, 1 pruned, 1 reused, 1 retried, 1 stopped",
         "━" * 60,
@@ -71,12 +73,12 @@ def test_the_whole_table(study: optuna.Study) -> None:
 
 def test_in_little_room_the_front_gives_way(study: optuna.Study) -> None:
     now = standing(study.get_trials(), studies.OBJECTIVES, 20, 2, NOW)
-    lines = render(now, 80, 12).plain.splitlines()
+    lines = render(now, 80, 12, AT_WORK).plain.splitlines()
     assert len(lines) == 12
     assert lines[5] == "front: 4 trials, 3 shown; the knee is trial 7"
     assert [row.split()[0] for row in lines[7:10]] == ["1", "7", "9"]  # around the knee
-    assert render(now, 80, 10).plain.splitlines()[7].split()[0] == "7"
-    assert render(now, 60, 9, running=False).plain.splitlines() == [
+    assert render(now, 80, 10, AT_WORK).plain.splitlines()[7].split()[0] == "7"
+    assert render(now, 60, 9).plain.splitlines() == [
         "15 of 20 trials done, 1 running, 2 failed, 1 pruned, 1 reus…",
         "━" * 60,
         "52 s a trial",
@@ -86,16 +88,24 @@ def test_in_little_room_the_front_gives_way(study: optuna.Study) -> None:
     ]
 
 
+def test_those_that_run_say_how_far_they_are(study: optuna.Study) -> None:
+    now = standing(study.get_trials(), studies.OBJECTIVES, 20, 2, NOW)
+    leases = [{"id": "w0", "trial": 18, "epoch": [3, 4.444]}, {"id": "w1", "trial": None, "epoch": None}]
+    assert render(now, 80, 40, leases).plain.splitlines()[3] == (
+        "trial 18  30 s, epoch 3: 4.44 %  estimator=svd ranks.layers.0=34 training.l1=2.…"
+    )
+
+
 def test_some_of_those_that_run_are_always_shown(tmp_path: Path) -> None:
     study = studies.create(tmp_path / "s")
     for at in (0, 470, 480):
         studies.add(study, TrialState.RUNNING, at=at)
     now = standing(study.get_trials(), studies.OBJECTIVES, None, 3, NOW)
-    lines = render(now, 80, 40).plain.splitlines()
+    lines = render(now, 80, 40, AT_WORK).plain.splitlines()
     assert lines[:2] == ["0 trials done, 3 running", "no trial has finished yet"]
     assert [row[:14] for row in lines[2:]] == ["trial 0  8 min", "trial 1   10 s", "trial 2    0 s"]
-    assert len(render(now, 80, 9).plain.splitlines()) == 4
-    assert len(render(now, 80, 3).plain.splitlines()) == 3
+    assert len(render(now, 80, 9, AT_WORK).plain.splitlines()) == 4
+    assert len(render(now, 80, 3, AT_WORK).plain.splitlines()) == 3
 
 
 def test_what_becomes_of_a_trial_in_one_line(study: optuna.Study) -> None:
@@ -182,7 +192,7 @@ def test_a_grid_has_a_best_instead_of_a_front(tmp_path: Path) -> None:
     for error in (2.0, 1.5, 1.75):
         studies.add(study, TrialState.COMPLETE, (error,))
     objectives = {"validation_error": "minimize"}
-    text = render(standing(study.get_trials(), objectives, 3, 1, NOW), 100, 30).plain
+    text = render(standing(study.get_trials(), objectives, 3, 1, NOW), 100, 30, AT_WORK).plain
     assert "best so far" in text
     assert "front" not in text
 
