@@ -1,6 +1,6 @@
 # make lists the targets. Everything is installed into .venv from requirements.lock.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-cluster services mutants lint ui lock clean
+.PHONY: help setup run test test-slow test-browser test-cluster services mutants lint ui docs lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -23,7 +23,7 @@ run: setup  ## the main job: train the paper's SVHN network with its estimator (
 	$(BIN)/python -m ccsweep +experiment=svhn training.max_minutes=2
 
 test: setup  ## run the tests but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not slow and not cluster'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not slow and not browser and not cluster'
 
 test-slow: setup  ## run the others: kills, whole studies, foreign CPUs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
@@ -33,6 +33,12 @@ test-cluster: setup  ## run those on a real SLURM, PostgreSQL and MLflow server,
 
 services: setup  ## bring these up to try sweeps on; make services DOWN=1 takes them down
 	@$(BIN)/python -m benchmarks.services $(if $(DOWN),down,up)
+
+test-browser: setup  ## drive MLflow's pages and a study's report in Chromium, which is installed where apt and root are
+	@{ command -v chromium && command -v chromedriver; } > /dev/null \
+		|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y chromium chromium-driver; } \
+		> /dev/null 2>&1 || echo "Chromium cannot be installed here: its tests are skipped"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs tests/browser
 
 mutants: setup  ## small mistakes put into one room: do its tests notice? ROOM=estimator, or network, training/fit; SAMPLE=100 tries so many
 	$(BIN)/python -m tests.mutants $(or $(ROOM),estimator) $(SAMPLE)
@@ -45,9 +51,12 @@ lint: setup  ## ruff and mypy
 ui: setup  ## compare runs in MLflow's UI at http://127.0.0.1:5000
 	$(BIN)/python -m ccsweep.tracking.ui
 
+docs: setup  ## the pages of docs/ as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 lock: setup  ## write requirements.lock anew from what .venv holds
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 
 clean:  ## remove .venv and caches; outputs/ stays
-	rm -rf .venv .mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -116,7 +116,7 @@ def _view(query: str, objectives: dict[str, str], runs: "list[StoredRun]") -> di
         "lifecycleFilter": "Active",
         "selectedColumns": columns,
         "columnOrder": columns,
-        "columnWidths": {column: 60 + 7 * len(column.partition(".")[2]) for column in columns},
+        "columnWidths": {column: 30 + int(6.6 * len(column.partition(".")[2])) for column in columns},
         "isAccordionReordered": True,  # the section of these charts stays the first
         "runsHiddenMode": "SHOW_ALL",
         "compareRunSections": [section],
