@@ -172,7 +172,7 @@ class Chain(nn.Module):
         tuner = Tuner(Layout(self.layers), self.inputs, size, self.threads)  # holds more than a plan needs
         choices = [self.ways(use) for use in possible]
         chosen, plan = tuner.among(choices)
-        compiled = self.compiled[size] = Compiled(self.layout, chosen, tuner.workers)
+        compiled = self.compiled[size] = Compiled(self.layout, chosen, tuner.workers, tuner.shared_from)
         compiled.plan = plan(compiled)
         if self.together is not None and self.together.use is None:
             fits = [all(map(tuple.__contains__, ways, chosen)) for ways in choices]

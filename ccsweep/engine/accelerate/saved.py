@@ -206,7 +206,11 @@ def _chain(one: Chain) -> dict[str, Any]:
         "inputs": one.inputs,
         "threads": one.threads,
         "plans": {
-            size: {"ways": list(compiled.ways), "threads": compiled.threads, "plan": asdict(compiled.plan)}
+            size: {
+                "ways": list(compiled.ways),
+                "threads": [compiled.threads, compiled.shared_from],
+                "plan": asdict(compiled.plan),
+            }
             for size, compiled in one.compiled.items()
             if compiled.plan
         },
@@ -227,7 +231,7 @@ def _chain_from(content: dict[str, Any], same_cpu: bool) -> Chain:
     one.int8 = [each["int8"] for each in content["layers"]]
     one.compile(content["inputs"], content["threads"])
     for size, known in content["plans"].items() if same_cpu else ():
-        one.compiled[size] = Compiled(one.layout, known["ways"], known["threads"])
+        one.compiled[size] = Compiled(one.layout, known["ways"], *known["threads"])
         plan = known["plan"]
         one.compiled[size].plan = Plan(
             **plan | {"layers": tuple(LayerPlan(**each) for each in plan["layers"])}
