@@ -1,10 +1,11 @@
-"""How long a user waits: from the command to its answer, or to the end of the first training step.
+"""How long a user waits: from a command to its answer, to its first word and to the first training step.
 
     python benchmarks/startup.py [data.dir=../shared/data] [repeats=5]
 
-Answers: --help, --cfg job, shell completion. First step: +experiment=mnist with its gate, once with a
-fresh MLflow store (a new folder each time) and once with one that exists. Each command is a new process,
-timed from before it starts; the commands take turns. Printed: median and spread (min to max).
+Answers: --help, --cfg job, shell completion. First word, and how long after the last one the prompt is back:
+both with the output piped. First step: +experiment=mnist with its gate, once with a fresh MLflow store (a new
+folder each time) and once with one that exists. Each command is a new process, timed from before it starts;
+the commands take turns. Printed: median and spread (min to max).
 Results: docs/results.md.
 """
 
@@ -24,11 +25,11 @@ def watch():
     while not hasattr(sys.modules.get("ccsweep.training.module"), "ConditionalModule"):
         time.sleep(0.005)
     module = sys.modules["ccsweep.training.module"].ConditionalModule
-    step = module.optimizer_step
+    step = module.training_step
     def first(self, *arguments, **options):
         step(self, *arguments, **options)
         os._exit(0)
-    module.optimizer_step = first
+    module.training_step = first
 
 threading.Thread(target=watch, daemon=True).start()
 from ccsweep.app import main
@@ -42,6 +43,28 @@ def timed(arguments: list[str], folder: str) -> float:
     start = time.perf_counter()
     subprocess.run([sys.executable, *arguments], cwd=folder, env=completing, check=True, capture_output=True)
     return time.perf_counter() - start
+
+
+def first_word(arguments: list[str], folder: str) -> float:
+    """Seconds from starting a command, its output piped, to its first byte."""
+    start = time.perf_counter()
+    with subprocess.Popen([sys.executable, *arguments], cwd=folder, stdout=-1, stderr=-3) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        took = time.perf_counter() - start
+        process.kill()
+    return took
+
+
+def last_word(arguments: list[str], folder: str) -> float:
+    """Seconds from a command's last byte to its end."""
+    with subprocess.Popen([sys.executable, *arguments], cwd=folder, stdout=-1, stderr=-2) as process:
+        assert process.stdout is not None
+        said = time.perf_counter()
+        while os.read(process.stdout.fileno(), 1 << 16):
+            said = time.perf_counter()
+        process.wait()
+        return time.perf_counter() - said
 
 
 def main() -> None:
@@ -59,6 +82,11 @@ def main() -> None:
             "--help": lambda: timed(["-m", "ccsweep", "--help"], shared),
             "--cfg job": lambda: timed(["-m", "ccsweep", "--cfg", "job"], shared),
             "completion": lambda: timed(["-m", "ccsweep", "-sc", "query=bash"], shared),
+            "first word of a training": lambda: first_word(["-m", "ccsweep"], shared),
+            "from its last word to its end": lambda: last_word(
+                ["-m", "ccsweep", "training.epochs=1"], shared
+            ),
+            "first word of a sweep": lambda: first_word(["-m", "ccsweep", "-m", "seeds=2"], shared),
             "first step, fresh store": lambda: fresh(step),
             "first step, store exists": lambda: timed(step, shared),
         }
@@ -70,7 +98,7 @@ def main() -> None:
                     seconds[name].append(took)
     for name, took_all in seconds.items():
         spread = f"{min(took_all):.2f} to {max(took_all):.2f}"
-        print(f"{name:25} {statistics.median(took_all):6.2f} s  ({spread}, {len(took_all)} times)")
+        print(f"{name:35} {statistics.median(took_all):6.2f} s  ({spread}, {len(took_all)} times)")
 
 
 if __name__ == "__main__":

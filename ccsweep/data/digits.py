@@ -4,6 +4,9 @@ Source: Alpaydin and Kaynak, "Optical recognition of handwritten digits", UCI, 1
 """
 
 import hashlib
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -31,17 +34,25 @@ def load_like_mnist(request: Request) -> Dataset:
     return _dataset(request, np.pad(enlarged, ((0, 0), (margin, margin), (margin, margin))))
 
 
-def _images() -> np.ndarray:
-    """float32 (1797, 8, 8) in 0..1, in scikit-learn's order."""
-    from sklearn.datasets import load_digits
+@cache
+def _rows() -> np.ndarray:
+    """(1797, 65): 64 values of 0 to 16 and the label of each, in scikit-learn's order.
 
-    return (load_digits().images / 16).astype(np.float32)
+    Its file is read here, as to import scikit-learn takes half a second.
+    """
+    spec = find_spec("sklearn")
+    assert spec is not None
+    assert spec.origin is not None
+    return np.loadtxt(Path(spec.origin).with_name("datasets") / "data" / "digits.csv.gz", delimiter=",")
+
+
+def _images() -> np.ndarray:
+    """float32 (1797, 8, 8) in 0..1."""
+    return (_rows()[:, :-1].reshape(-1, 8, 8) / 16).astype(np.float32)
 
 
 def _labels() -> np.ndarray:
-    from sklearn.datasets import load_digits
-
-    return np.asarray(load_digits().target)
+    return _rows()[:, -1].astype(int)
 
 
 def _enlarged(image: np.ndarray) -> np.ndarray:

@@ -32,11 +32,14 @@ def write(plan: Plan, study: "Study") -> list[Path]:
     Raises:
         UserError: the study's page cannot be written.
     """
-    files = _write_page(plan, study) if plan.sweep.objectives else _write_table(plan, study)
+    return _write_page(plan, study) if plan.sweep.objectives else _write_table(plan, study)
+
+
+def say_what_is_next(plan: Plan, study: "Study", files: Sequence[Path]) -> None:
+    """The last lines of a sweep: where it lies, and what to type next."""
     print(f"{'folder':8}{plan.folder.path} ({', '.join(file.name for file in files)})")
     for line in following.lines(study, plan.folder, plan.uri):
         print(line)
-    return files
 
 
 def _write_page(plan: Plan, study: "Study") -> list[Path]:

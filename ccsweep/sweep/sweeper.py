@@ -63,6 +63,8 @@ class Sweeper:
             UserError: something in the command or the folder is wrong (nothing has run), trials of a
                 grid failed, or all of a study's.
         """
+        if self.config.sweep.preview is None:  # which prints commands, and nothing else
+            print(f"sweep {self.config.sweep.name or ''}".rstrip(), flush=True)  # before a second of imports
         plan = make_plan(arguments, self.config, self.context.config_loader)
         if plan.sweep.preview is not None:
             from ccsweep.sweep.preview import show
@@ -138,7 +140,6 @@ class _Overseer:
             status = "FAILED" if sort(trials).failed else "FINISHED"
             self.tracker.wait()  # MLflow imports pandas in its thread, and the page would find half of it
             files = conclusion.write(self.plan, self.study)
-            return trials
         except BaseException:
             with finishing():  # a second Ctrl-C does not wait
                 self.lease.set_if_possible(stop=True)  # a full disk must not keep workers alive
@@ -152,6 +153,8 @@ class _Overseer:
                 self.tracker.finish(files, status)
                 if status == "KILLED":
                     print(f"go on with: {self.plan.command_to_go_on}")
+        conclusion.say_what_is_next(self.plan, self.study, files)  # last, when the prompt is about to be back
+        return trials
 
     def _trials(self) -> "list[FrozenTrial]":
         return self.study.get_trials(deepcopy=False)

@@ -36,6 +36,7 @@ _PROSE = ("training.source", "training.verified")  # about the settings, and no 
 @contextlib.contextmanager
 def prepared(config: Config) -> Iterator["Dataset"]:
     """The data set, with torch and Lightning imported; MLflow's store gets ready in a thread."""
+    print(f"{config.task} {config.data.name} {config.rank_notation}", flush=True)  # before seconds of imports
     gc.disable()  # imports make many objects and no garbage: a second or two less without it
     try:
         with ThreadPoolExecutor(1) as pool:

@@ -137,7 +137,7 @@ def test_a_path_that_cannot_be_written(shell: Shell) -> None:
     folder = Path("file/out").resolve()
     assert status == 2
     assert (
-        out.strip()
+        out.splitlines()[-1]
         == f"ccsweep: {folder}: cannot be written (Not a directory); choose another sweep.name or hydra.sweep.dir"
     )
 

@@ -64,7 +64,9 @@ def test_a_grid_leaves_its_table(
     tell(failed, Failed(Kind.TRIAL, "nothing was learned"), plan.rules)
     files = conclusion.write(plan, study)
     assert files == [plan.folder.table, plan.folder.table_data]
-    assert capsys.readouterr().out.splitlines()[-2:] == [
+    capsys.readouterr()
+    conclusion.say_what_is_next(plan, study, files)
+    assert capsys.readouterr().out.splitlines() == [
         f"folder  {plan.folder.path} (table.md, table.json)",
         f"export  python -m ccsweep task=export sweep.name={plan.folder.path} pick=trial:0",
     ]
@@ -128,7 +130,7 @@ def test_a_grid_without_a_trial_leaves_nothing(
     begun: Callable[..., tuple[Plan, Study]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan, study = begun(*GRID)
-    assert conclusion.write(plan, study) == []
+    conclusion.say_what_is_next(plan, study, conclusion.write(plan, study))
     assert capsys.readouterr().out == f"folder  {plan.folder.path} ()\n"
 
 
