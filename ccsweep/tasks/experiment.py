@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import ListConfig, OmegaConf
 
-from ccsweep.config.check import check
+from ccsweep.config.check import check, plain
 from ccsweep.config.composed import Said, composed, read_file, read_settings
 from ccsweep.config.keys import has_role, known_keys
 from ccsweep.config.marks import Role
@@ -74,9 +74,9 @@ def experiment(base: Sequence[str], own: Sequence[str], ran: Config | None) -> E
         return found
     chosen = [f"+experiment={name}" for name in found.builds_on]
     chosen += [f"{group}={option}" for group, option in found.options.items()]
-    plain = _of_the_run(_today(chosen))
+    otherwise = _of_the_run(plain(composed(chosen)))  # unchecked: without its file data=arrays is nothing
     for key, value in settings.items():
-        if key in named or (value != plain[key] and not has_role(key, Role.MACHINE)):
+        if key in named or (value != otherwise[key] and not has_role(key, Role.MACHINE)):
             found.values[key] = value
     return found
 

@@ -100,6 +100,14 @@ def test_a_trial_on_a_trained_run_names_only_what_it_changed() -> None:
     assert (read.task, read.run) == ("evaluate", "123e4567")
 
 
+def test_a_trial_on_own_data_names_their_file() -> None:
+    base = ["data=arrays", "data.file=mine.npz", "ranks=budget", "training.epochs=2"]
+    found = experiment(base, ["ranks.budget=0.1"], None)
+    assert found.options == {"data": "arrays", "ranks": "budget"}
+    assert found.values == {"data.file": "mine.npz", "ranks.budget": 0.1, "training.epochs": 2}
+    assert experiment(base, ["ranks=control"], None).options == {"data": "arrays", "ranks": "control"}
+
+
 def test_names_and_paths(here: Path) -> None:
     study = studies.create(here / "outputs" / "sweeps" / "s")
     studies.add(study, TrialState.COMPLETE, (1.5, 2.0), params={}, overrides=["ranks=control"])
