@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -30,6 +31,9 @@ from ccsweep.study.storage import open_study
 from ccsweep.study.trials import sort
 from ccsweep.sweep import lease
 from ccsweep.tracking.find import FOLDER_TAG
+
+if TYPE_CHECKING:
+    from optuna import Study
 
 DISK = 64  # MB of the disk that is filled
 TRAINING = ["training.epochs=1", "training.l1=interval(0,1e-3)", "sweep.sampler=random", "sweep.workers=2"]
@@ -78,12 +82,7 @@ class Chaos:
         Raises:
             Wrong: it did not come out as it must.
         """
-        events: list[Callable[[], None]] = [self.kill_worker] * 2
-        events += [self.kill_sweeper, self.stop_one]
-        if self.may_fill:
-            events.append(self.fill_disk)
-        if self.server is not None:
-            events.append(self.take_server_away)
+        events = self.events()
         stop = time.monotonic() + seconds
         sweeper = self.start()
         try:
@@ -103,6 +102,16 @@ class Chaos:
                 sweeper.kill()
         self.check(sweeper.returncode)
 
+    def events(self) -> list[Callable[[], None]]:
+        """What may be done, as often as it stands here."""
+        found: list[Callable[[], None]] = [self.kill_worker] * 2
+        found += [self.kill_sweeper, self.stop_one]
+        if self.may_fill:
+            found.append(self.fill_disk)
+        if self.server is not None:
+            found.append(self.take_server_away)
+        return found
+
     def start(self) -> "subprocess.Popen[bytes]":
         """Start the sweeper, or start it again: the command is the same."""
         self.done["starts"] += 1
@@ -121,6 +130,10 @@ class Chaos:
         """Process numbers of the workers that live."""
         found = [lease.read(path) for path in self.study.leases()]
         return [each["pid"] for each in found if each is not None and lease.is_worker(each)]
+
+    def opened(self) -> "Study":
+        """The study in its storage."""
+        return open_study(self.study)
 
     def kill_worker(self) -> None:
         """SIGKILL one."""
@@ -171,7 +184,7 @@ class Chaos:
             Wrong: they do not agree, or anything is left running.
         """
         said = self.log.read_text()
-        study = open_study(self.study)
+        study = self.opened()
         trials = study.get_trials(deepcopy=False)
         now = sort(trials)
         if status != 0 or "Traceback" in said:

@@ -17,8 +17,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PACKAGES = ("postgresql", "slurm-wlm", "munge")
@@ -138,6 +138,19 @@ class Services:
     def stop_tracking(self) -> None:
         """At once, with all of its processes."""
         self._end(self.folder / "mlflow.pid")
+
+    @contextmanager
+    def away(self, what: str) -> Iterator[None]:
+        """Without ``database`` or ``tracking`` inside."""
+        stop, start = {
+            "database": (self.stop_database, self.start_database),
+            "tracking": (self.stop_tracking, self.start_tracking),
+        }[what]
+        stop()
+        try:
+            yield
+        finally:
+            start()
 
     def start_node(self, name: str) -> None:
         """Returns when SLURM may give it a job."""

@@ -33,6 +33,7 @@ from ccsweep.tasks import perform
 from ccsweep.tracking.mask import mask_log_records, mask_streams
 from ccsweep.tracking.outcome import describe
 
+_OPEN = "sweep.slurm"  # has keys of SLURM's, which no schema knows
 _TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 # At import, so that a worker that a launcher starts in another process has them too.
@@ -156,8 +157,10 @@ def _find_places() -> None:
 
 
 def _quoted(argument: str) -> str:
-    """``pick=error<=1.6``, whose quotes the shell took, as Hydra reads it."""
+    """``pick=error<=1.6``, whose quotes the shell took, and ``sweep.slurm.time=60``, as Hydra reads them."""
     key, _, value = argument.partition("=")
+    if key == _OPEN or key.startswith(f"{_OPEN}."):
+        return f"++{argument}"
     plain = key == "pick" and value[:1] not in ("'", '"')
     return f"{key}={quoted(value)}" if plain and any(sign in value for sign in "<>") else argument
 

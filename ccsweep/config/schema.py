@@ -168,7 +168,8 @@ class SweepConfig:
     minutes: Annotated[float | None, Gt(0), "a positive number of minutes, or null"]
     patience: Annotated[int | None, Gt(0), "a positive number of trials, or null"]
     pruning: Annotated[str | None, OneOf((VALIDATION_ERROR.metric, "validation/loss"))]  # less is better
-    workers: Annotated[int, Ge(1), "1 or more"]
+    workers: Annotated[int | str, Predicate(lambda n: n == "auto" or n in range(1, 10**6)), "1 or more"]
+    workers_per_gpu: Annotated[int, Ge(1), "1 or more"]
     cluster: Annotated[str, OneOf(("local", "slurm"))]
     slurm: dict[str, Any]
     retries: Annotated[int, Ge(0), "0 or more"]

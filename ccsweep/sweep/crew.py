@@ -21,14 +21,15 @@ from ccsweep.config.schema import SweepConfig
 from ccsweep.errors import UserError
 from ccsweep.study.folder import StudyFolder
 from ccsweep.sweep import lease
+from ccsweep.sweep.cluster import gpus, slurm
 from ccsweep.sweep.lease import Contents, Heartbeats
 from ccsweep.sweep.worker import Payload, work
 from ccsweep.tracking.mask import mask
 
 _YEAR = 60 * 24 * 365  # submitit wants a time limit, in minutes; here there is none
-_DAY = 60 * 24
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _STOP_SECONDS = 10.0
+_GONE_SECONDS = 10.0  # without a beat, of a worker whose job its cluster does not know any more
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +60,18 @@ class Crew:
         folder: of the study.
         sweep: its settings.
         payload: what a worker needs to know.
+        size: how many may be at work at once.
     """
 
-    def __init__(self, folder: StudyFolder, sweep: SweepConfig, payload: Payload) -> None:
-        self.folder, self.sweep, self.payload = folder, sweep, payload
+    def __init__(self, folder: StudyFolder, sweep: SweepConfig, payload: Payload, size: int) -> None:
+        self.folder, self.sweep, self.payload, self.size = folder, sweep, payload, size
         self.members: list[Member] = []
         self._jobs: list[Any] = []
-        self._workers = Heartbeats()
-        self._gpus = _gpus()
+        self._workers, self._of_gone_jobs = Heartbeats(), Heartbeats(_GONE_SECONDS)
+        self._watch = slurm.Watch()
+        self._gpus = gpus.visible() if sweep.cluster == "local" else []
+        if sweep.cluster == "slurm":
+            slurm.cancel_left_over(folder.path)
         folder.workers.mkdir(exist_ok=True)
         known = [path.stem[1:] for path in folder.leases()]
         self._next = 1 + max((int(n) for n in known if n.isdigit()), default=-1)
@@ -75,7 +80,7 @@ class Crew:
     def start(self) -> None:
         """Start one more worker."""
         taken = {member.slot for member in self.members}
-        slot = next(i for i in range(self.sweep.workers) if i not in taken)
+        slot = next(i for i in range(self.size) if i not in taken)
         index, self._next = self._next, self._next + 1
         name = f"w{index}"
         try:
@@ -91,6 +96,25 @@ class Crew:
             ) from error
         self._jobs.append(job)
         self.members.append(Member(name, slot, job, self.folder.lease(name)))
+
+    def look(self) -> list[str]:
+        """What there is to say of workers that wait for their machine.
+
+        Raises:
+            UserError: one would wait for ever.
+        """
+        if self.sweep.cluster != "slurm":
+            return []
+        unborn = [member.job.job_id for member in self.members if member.lease is None]
+        self._watch.look([member.job.job_id for member in self.members])
+        return self._watch.waiting(unborn)
+
+    def dismiss_waiting(self) -> None:
+        """Cancel the jobs that wait for a machine: there is nothing left for them to do."""
+        if self.sweep.cluster == "slurm":
+            waiting = [member for member in self.members if member.lease is None]
+            slurm.cancel(member.job.job_id for member in waiting)
+            self.members = [member for member in self.members if member not in waiting]
 
     def take_dead(self) -> list[tuple[Member, str]]:
         """The workers that have ended since the last call, each with how; they are members no more."""
@@ -133,7 +157,7 @@ class Crew:
                 with contextlib.suppress(OSError):
                     os.kill(contents["pid"], signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
-        waiting = list(self.members)
+        waiting = [m for m in self.members if self.sweep.cluster == "local" or m.lease is not None]
         while waiting and time.monotonic() < deadline:
             time.sleep(0.05)
             waiting = [m for m in waiting if self._end_of(m, m.lease) is None]
@@ -152,6 +176,8 @@ class Crew:
             except subprocess.TimeoutExpired:
                 kill_tree(process.pid)
                 process.wait()
+        if self.sweep.cluster == "slurm":
+            slurm.cancel(set(slurm.jobs() or ()) & {job.job_id for job in self._jobs})
 
     def _cancel_job(self, member: Member) -> None:
         process = getattr(member.job, "_process", None)
@@ -162,12 +188,13 @@ class Crew:
                 kill_tree(process.pid)  # not yet at work: there is nothing to end well
 
     def _end_of(self, member: Member, contents: Contents | None) -> str | None:
+        gone = self.sweep.cluster == "slurm" and self._watch.is_gone(member.job.job_id)
         if contents is None:
-            over = member.job.done()
+            over = gone if self.sweep.cluster == "slurm" else member.job.done()
             return f"worker ended before it began, see {member.job.paths.stderr}" if over else None
         if contents["ended"] is not None:
             return str(contents["ended"])
-        if self._workers.alive(contents):
+        if self._workers.alive(contents) and (not gone or self._of_gone_jobs.alive(contents)):
             return None
         contents = member.lease or contents  # it may have ended well between the two looks
         return str(contents["ended"]) if contents["ended"] is not None else self._cause(member)
@@ -196,14 +223,7 @@ class Crew:
 
     def _parameters(self, slot: int, name: str) -> dict[str, Any]:
         if self.sweep.cluster == "slurm":
-            given = {
-                key
-                if key in ("timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node")
-                or key.startswith("slurm_")
-                else f"slurm_{key}": value
-                for key, value in self.sweep.slurm.items()
-            }
-            return {"timeout_min": _DAY, "name": f"ccsweep-{self.folder.name}", **given}
+            return slurm.parameters(self.sweep.slurm, self.folder.name, self.folder.path)
         return {"timeout_min": _YEAR, "name": name}
 
     def _gpu(self, slot: int) -> str | None:
@@ -216,7 +236,7 @@ class Crew:
         """Each local worker gets its share of the cores, unless less was asked for."""
         if self.sweep.cluster != "local":
             return {}
-        share = max(1, len(os.sched_getaffinity(0)) // self.sweep.workers)
+        share = max(1, len(os.sched_getaffinity(0)) // self.size)
         given = [os.environ.get(name, "") for name in _THREADS]
         asked = [int(text) for text in given if text.isdigit() and int(text) > 0]
         return {name: str(min([share, *asked])) for name in _THREADS}
@@ -254,16 +274,3 @@ def _for_child(variables: dict[str, str]) -> Iterator[None]:
             else:
                 os.environ[name] = value
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-
-
-def _gpus() -> list[str]:
-    """The GPUs that workers may use, found without importing torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
-    try:
-        shown = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    count = sum(line.startswith("GPU ") for line in shown.stdout.splitlines())
-    return [str(number) for number in range(count)]

@@ -33,11 +33,13 @@ from ccsweep.study.notes import Definition
 from ccsweep.study.objectives import Constraint, check_keys, read_constraint
 from ccsweep.study.space import Params, Space
 from ccsweep.study.trials import Rules
+from ccsweep.sweep.cluster import gpus, slurm
 from ccsweep.sweep.compose import Composer, without_hydra
 from ccsweep.tracking.mask import mask
 
 SEED = "training.seed"
 MOST_POINTS = 100_000  # of a grid
+ELSEWHERE = ("tracking", "cluster")  # what says where trials run and are tracked, and not what they are
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +65,10 @@ class Plan:
     seeds: int
     uri: str | None
     """Where runs are tracked, unless the trained run that they evaluate says so."""
-    patience: float = 0.0
-    """Seconds to wait for that place at the end."""
+    patience: float = 0.0  # seconds to wait for that place at the end
     began: float = field(default_factory=time.time)
     """When the command was given."""
+    workers: int = 1  # that may be at work at once
     command: list[str] = field(default_factory=lambda: ["python", "-m", "ccsweep", *sys.argv[1:]])
 
     @property
@@ -182,6 +184,7 @@ class _Reader:
             raise UserError(f"task={config.task}: is one run; leave -m out")
         if sweep.cluster == "slurm" and shutil.which("srun") is None:
             raise UserError("sweep.cluster=slurm: there is no srun here; expected a SLURM cluster, or local")
+        slurm.check(sweep.slurm)
         sampler = sweep.sampler or ("tpe" if sweep.objectives else "grid")
         constraints = [read_constraint(text) for text in sweep.constraints]
         check_keys(sweep.objectives, constraints)
@@ -207,12 +210,13 @@ class _Reader:
             sampler=sampler,
             constraints=constraints,
             plain=[str(o.input_line) for o in of_trials],
-            base=[str(o.input_line) for o in of_trials if not is_under(o.key_or_group, ["tracking"])],
+            base=[str(o.input_line) for o in of_trials if not is_under(o.key_or_group, ELSEWHERE)],
             points=points,
             settings=settings_of(config),
             seeds=config.seeds,
             uri=config.tracking.uri,
             patience=60 * config.tracking.patience,
+            workers=gpus.workers(sweep, config.training.device),
         )
         self._check_configs(plan)
         return plan
@@ -237,10 +241,8 @@ class _Reader:
         name = key.lstrip("+~").partition("@")[0]
         if name == "seeds":
             raise UserError(f"{shown}: expected one number; seeds=3 is seeds 0, 1 and 2")
-        if has_role(name, Role.STUDY, Role.COMMAND, Role.SAME) or name.partition(".")[0] in (
-            "hydra",
-            "sweeps",
-        ):
+        group = name.partition(".")[0]
+        if has_role(name, Role.STUDY, Role.COMMAND, Role.SAME) or group in ("hydra", "sweeps", "cluster"):
             raise UserError(f"{shown}: is the same for all trials; expected one value")
 
     def _in_effect(self, conditions: Mapping[str, str]) -> dict[str, str]:

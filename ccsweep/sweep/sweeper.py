@@ -23,7 +23,7 @@ from ccsweep.files import has_room, sole
 from ccsweep.interrupt import finishing
 from ccsweep.study.folder import StudyFolder
 from ccsweep.study.notes import Kind
-from ccsweep.study.storage import persistently, reason_of
+from ccsweep.study.storage import reason_of
 from ccsweep.study.trials import Ending, Failed, enqueue_points, sort
 from ccsweep.sweep.cluster.claim import claimed
 from ccsweep.sweep.lease import Lease
@@ -108,7 +108,7 @@ class Sweeper:
             enqueue_points(study, plan.points)
             singletons = Singleton.get_state()
             payload = Payload(plan, self.context, self.config, self.task, singletons, name)
-            crew = Crew(plan.folder, plan.sweep, payload)
+            crew = Crew(plan.folder, plan.sweep, payload, plan.workers)
             tracker = Tracker(study, plan.folder, plan.objectives, plan.uri, plan.patience)
             trials = _Overseer(plan, study, crew, tracker, lease).see_through()
         conclusion.judge(plan, trials)
@@ -168,8 +168,8 @@ class _Overseer:
         plan, crew, exhausted, finished = self.plan, self.crew, False, False
         with View(plan.objectives, plan.target) as view:
             while True:
-                trials = persistently(self._trials)
-                view.update(trials, [m.lease or {"id": m.name} for m in crew.members], time.time())
+                trials, waiting = self._trials(), crew.look()
+                view.update(trials, [m.lease or {"id": m.name} for m in crew.members], time.time(), waiting)
                 self.tracker.update(trials)
                 for member in crew.overdue():
                     self._end_overdue(member)
@@ -180,8 +180,10 @@ class _Overseer:
                 due = len(now.waiting) if exhausted else remaining(plan, now)
                 busy = sum(m.trial is not None for m in crew.members)
                 idle = len(crew.members) - busy
-                for _ in range(min(due - idle, plan.sweep.workers - len(crew.members))):
+                for _ in range(min(due - idle, plan.workers - len(crew.members))):
                     self._start_worker()
+                if due <= 0 and not busy:
+                    crew.dismiss_waiting()
                 if due <= 0 and not crew.members and not self._settle_trials_of(None, UNNAMED):
                     if finished or not (plan.sweep.objectives and alone.due(self.study)):
                         break
@@ -204,9 +206,14 @@ class _Overseer:
         self.short_of_room = not room
 
     def _end_overdue(self, member: "Member") -> None:
-        """Kill a worker whose trial takes too long; the trial is not tried again."""
+        """End a trial that takes too long, for good, and then its worker, which may be on another host."""
+        from ccsweep.sweep import recover
+
         limit = f"sweep.trial_timeout={self.plan.sweep.trial_timeout:g} minutes"
-        overdue = {member.trial: Failed(Kind.TRIAL, f"ran longer than {limit}")}
+        mine = [t for t in recover.running_of(self.study, member.name) if t.number == member.trial]
+        if not mine:  # it has come to its end just now
+            return
+        recover.settle(self.plan, self.study, mine[0], Failed(Kind.TRIAL, f"ran longer than {limit}"))
         self.crew.kill(member)
         deadline = time.monotonic() + 60
         dead = self.crew.take_dead()
@@ -215,7 +222,7 @@ class _Overseer:
             dead += self.crew.take_dead()
         for other, how in dead:
             if other is member:
-                self._settle_trials_of(member, Failed(Kind.MACHINE, how), overdue)
+                self._settle_trials_of(member, Failed(Kind.MACHINE, how))
             else:
                 self._bury(other, how)
 
@@ -238,21 +245,18 @@ class _Overseer:
                 f"{member.path.with_suffix('.log')} and {member.job.paths.stderr}"
             )
 
-    def _settle_trials_of(
-        self, member: "Member | None", ending: Ending, others: "dict[int | None, Failed] | None" = None
-    ) -> int:
+    def _settle_trials_of(self, member: "Member | None", ending: Ending) -> int:
         """End the trials that a dead worker was at, None being all of them; returns how many.
 
         Args:
             member: the worker.
             ending: of its trials, where they left no result.
-            others: of trials, by their numbers, that end in another way.
         """
         from ccsweep.sweep import recover
 
         lost = recover.running_of(self.study, None if member is None else member.name)
         for trial in lost:
-            recover.settle(self.plan, self.study, trial, (others or {}).get(trial.number, ending))
+            recover.settle(self.plan, self.study, trial, ending)
         return len(lost)
 
     def _stop_trials(self) -> None:

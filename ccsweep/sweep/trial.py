@@ -28,7 +28,7 @@ from ccsweep.study.notes import Kind, Notes, note, notes
 from ccsweep.study.storage import persistently
 from ccsweep.study.trials import Completed, EndedEarly, Ending, Failed, Reused
 from ccsweep.sweep.compose import Composer, settings_in
-from ccsweep.sweep.plan import Plan
+from ccsweep.sweep.plan import ELSEWHERE, Plan
 from ccsweep.sweep.pruning import Pruner
 from ccsweep.tracking.outcome import describe, status_after
 
@@ -101,7 +101,7 @@ def run_trial(bench: Bench, trial: "Trial", folder: TrialFolder) -> Ending | Hel
         folder, epochs = before
         log.info("trial %d: goes on where %s was stopped", trial.number, folder.path)
         note(trial, Notes(epochs=epochs))
-        tracked = [line for line in overrides if is_under(line.partition("=")[0], ["tracking"])]
+        tracked = [line for line in overrides if is_under(line.partition("=")[0], ELSEWHERE)]
         cfg = bench.composer.config([*tracked, f"training.resume={quoted(str(folder.path))}"])
     # A run that is evaluated again has ranks of its own, which its report will tell.
     ranks = settings.rank_notation if settings.task == "train" else None
@@ -150,7 +150,7 @@ def finish(bench: Bench) -> None:
         Exception: what the task raised.
     """
     folder = bench.plan.folder.path
-    tracked = [line for line in bench.plan.plain if line.startswith("tracking.uri=")]
+    tracked = [line for line in bench.plan.plain if line.startswith(("tracking.uri=", "cluster="))]
     cfg = bench.composer.config([*tracked, "task=sweep_finish", f"sweep.name={quoted(str(folder))}"])
     result = _run_task(bench, 0, cfg, TrialFolder(folder / "finish"))
     if isinstance(result, BaseException):

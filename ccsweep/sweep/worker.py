@@ -26,6 +26,7 @@ from ccsweep.study.notes import Kind, Notes, let_go, note, notes
 from ccsweep.study.storage import persistently
 from ccsweep.study.trials import Completed, Ending, Failed, Reused, Sorted, params_of, sort, tell
 from ccsweep.sweep import lease, mlflow
+from ccsweep.sweep.cluster.slurm import use_what_was_allocated
 from ccsweep.sweep.compose import Composer
 from ccsweep.sweep.plan import Plan
 from ccsweep.sweep.process import forget_pickle, install_signals, redirect, time_is_up
@@ -75,6 +76,7 @@ def work(payload: Payload, name: str, index: int, gpu: str | None) -> None:
     if gpu is not None:  # torch is not imported yet
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     install_signals()
+    use_what_was_allocated()
     forget_pickle()
     redirect(payload.plan.folder.lease(name).with_suffix(".log"))
     worker = _Worker(payload, name, index)

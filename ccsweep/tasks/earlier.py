@@ -68,7 +68,7 @@ def find(config: Config, overrides: Sequence[str], by: str) -> Earlier:
     trained: Config = OmegaConf.to_object(settings)  # type: ignore[assignment]
     given = OmegaConf.structured(config)
     for key in dict(map(_parted, overrides)):
-        if is_under(key, (by, "task", "sweeps", "sweep")):
+        if is_under(key, (by, "task", "sweeps", "sweep", "cluster")):
             continue
         if not has_role(key, _MAY_CHANGE[by]):
             can = ", ".join(with_role(_MAY_CHANGE[by]))

@@ -14,9 +14,8 @@ def test_a_database_that_is_started_anew_again_and_again(lab: Lab) -> None:
     with lab.start(*options) as process:
         for count in (1, 3, 6, 9):
             until(lambda count=count: len(lab.computed()) >= count)
-            lab.services.stop_database()
-            time.sleep(draw.uniform(0, 4))
-            lab.services.start_database()
+            with lab.services.away("database"):
+                time.sleep(draw.uniform(0, 4))
         out, _ = process.communicate(timeout=400)
     assert process.returncode == 0, out
     assert lab.states() == {"COMPLETE": 10}
@@ -28,9 +27,8 @@ def test_a_tracking_server_that_is_away_is_waited_for(lab: Lab) -> None:
     lab.environment["TRACKED"] = "1"
     with lab.start("training.l1=range(0,8)", "training.source='2'", "sweep.workers=2") as process:
         until(lab.in_a_run)
-        lab.services.stop_tracking()
-        time.sleep(25)
-        lab.services.start_tracking()
+        with lab.services.away("tracking"):
+            time.sleep(25)
         out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
     assert lab.states()["COMPLETE"] == 8
@@ -44,12 +42,11 @@ def test_what_is_logged_while_the_tracking_server_stays_away_is_kept(lab: Lab) -
     options = ["training.l1=choice(0)", "training.source='5'", "tracking.patience=0.05"]
     with lab.start(*options) as process:
         until(lab.in_a_run)
-        lab.services.stop_tracking()
-        out, _ = process.communicate(timeout=300)
+        with lab.services.away("tracking"):
+            out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
     assert lab.states() == {"COMPLETE": 1}
     (kept,) = lab.study.path.glob("trials/*/spool")
-    lab.services.start_tracking()
     assert lab.runs()["trial"] == ["RUNNING"]
     words = [sys.executable, "-m", "ccsweep.tracking.away", str(lab.study.path)]
     said = subprocess.run(words, env=lab.environment, capture_output=True, text=True)

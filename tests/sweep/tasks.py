@@ -77,6 +77,9 @@ def _result(cfg: DictConfig, before: int) -> dict[str, Any]:
             os.kill(os.getpid(), signal.SIGKILL)
         case "killed once" if before == 0:
             os.kill(os.getpid(), signal.SIGKILL)
+        case "gpu":
+            Path(f"gpu-{os.getpid()}").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
+            time.sleep(1)
         case "no end":
             time.sleep(600)
         case seconds if seconds.replace(".", "").isdigit():

@@ -43,6 +43,7 @@ class Job:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.over = self.cancelled = False
+        self.job_id = "7"
         self.paths = SimpleNamespace(stderr="w_log.err")
 
     def done(self) -> bool:
@@ -61,7 +62,7 @@ def crew(command: Callable[..., Command]) -> Callable[..., Crew]:
     def crew(*overrides: str) -> Crew:
         plan = command("training.l1=0,1", *overrides).plan
         plan.folder.path.mkdir(exist_ok=True)
-        return Crew(plan.folder, plan.sweep, None)  # type: ignore[arg-type]
+        return Crew(plan.folder, plan.sweep, None, plan.workers)  # type: ignore[arg-type]
 
     return crew
 
@@ -197,14 +198,6 @@ def test_a_worker_is_killed_with_its_children(
     kill_tree(shell.pid)  # there is none any more
 
 
-@pytest.mark.parametrize(
-    ("visible", "gpus"), [("0, 2,", ["0", "2"]), ("GPU-ab", ["GPU-ab"]), ("", []), ("-1", [])]
-)
-def test_gpus_that_may_be_seen(visible: str, gpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert crews._gpus() == gpus
-
-
 def test_local_workers_take_turns_at_the_gpus(
     crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,28 +208,6 @@ def test_local_workers_take_turns_at_the_gpus(
     assert crew()._gpu(0) is None
 
 
-def program(folder: Path, name: str, text: str) -> None:
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-
-
-@pytest.mark.parametrize(
-    ("said", "gpus"),
-    [
-        ("echo 'GPU 0: H100 (UUID: GPU-a)'; echo '  MIG 1g'; echo 'GPU 1: H100 (UUID: GPU-b)'", ["0", "1"]),
-        ("echo 'GPU 0: H100 (UUID: GPU-a)'; exit 9", []),
-    ],
-)
-def test_gpus_that_nvidia_names(
-    said: str, gpus: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    program(tmp_path, "nvidia-smi", said)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert crews._gpus() == gpus
-
-
 def test_workers_share_the_cores(crew: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(7)))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -244,20 +215,24 @@ def test_workers_share_the_cores(crew: Callable[..., Crew], monkeypatch: pytest.
     for given, threads in (("", 2), ("1", 1), ("64", 2), ("many", 2), ("0", 2)):
         monkeypatch.setenv("OMP_NUM_THREADS", given)
         assert made._threads() == dict.fromkeys(names, str(threads))
-    made.sweep.workers = 9
+    made.size = 9
     assert made._threads() == dict.fromkeys(names, "1")
 
 
 def test_a_cluster_has_its_own_ways(
     crew: Callable[..., Crew], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program(tmp_path, "srun", "exit 0")
+    for name in ("srun", "squeue", "scancel"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     made = crew("sweep.cluster=slurm", "+sweep.slurm={partition:gpu,mem_gb:8,slurm_qos:low,timeout_min:60}")
     assert made._parameters(0, "w0") == {
         "timeout_min": 60,
         "name": "ccsweep-out",
+        "slurm_comment": str(made.folder.path),
+        "slurm_additional_parameters": {"no-requeue": True},
         "slurm_partition": "gpu",
         "mem_gb": 8,
         "slurm_qos": "low",

@@ -74,6 +74,7 @@ class View:
         trials: Sequence[FrozenTrial],
         workers: Sequence[Mapping[str, Any]],
         now: datetime | float | None = None,
+        waiting: Sequence[str] = (),
     ) -> None:
         """Show how the study stands.
 
@@ -81,6 +82,7 @@ class View:
             trials: all of the study.
             workers: the leases of those at work.
             now: the present, a datetime without zone as Optuna's, or seconds since the epoch.
+            waiting: what there is to say of workers that have no machine yet, a line each.
         """
         if isinstance(now, int | float):
             now = datetime.fromtimestamp(now)
@@ -89,10 +91,16 @@ class View:
             self._lines(trials)
             return
         size = self._console.size
-        seen = (int(self._last.now.timestamp()), size, len(workers), *(trial.state for trial in trials))
+        seen = (
+            int(self._last.now.timestamp()),
+            size,
+            len(workers),
+            *waiting,
+            *(trial.state for trial in trials),
+        )
         if seen != self._drawn:
             self._drawn = seen
-            drawn = render(self._last, size.width, size.height - 1, workers)
+            drawn = render(self._last, size.width, size.height - 1, workers, waiting)
             self._live.update(drawn, refresh=True)
 
     def _lines(self, trials: Sequence[FrozenTrial]) -> None:
@@ -133,7 +141,13 @@ def line(trial: FrozenTrial, objectives: front.Objectives) -> str:
     return "  ".join(words)
 
 
-def render(now: Standing, width: int, height: int, workers: Sequence[Mapping[str, Any]] = ()) -> Text:
+def render(
+    now: Standing,
+    width: int,
+    height: int,
+    workers: Sequence[Mapping[str, Any]] = (),
+    waiting: Sequence[str] = (),
+) -> Text:
     """The table of a study in at most ``height`` lines of ``width`` characters, each cut to fit.
 
     Args:
@@ -141,11 +155,13 @@ def render(now: Standing, width: int, height: int, workers: Sequence[Mapping[str
         width: of the terminal.
         height: lines there are; the front gives way before the counts, what runs and what failed.
         workers: the leases of those at work.
+        waiting: what there is to say of workers that have no machine yet.
     """
     lines = [Text(counts(now), style="bold")]
     if now.target:
         lines.append(_bar(now.done / now.target, min(width, 60)))
     lines.append(Text(pace(now, bool(workers)), style="dim"))
+    lines += [Text(line, style="yellow") for line in waiting]
     causes = [Text(f"failed {times}x: {cause}", style="red") for cause, times in now.causes[:_MOST_CAUSES]]
     room = height - len(lines) - len(causes)
     lines += _running(now, workers)[: max(1, room - 5)]

@@ -1,0 +1,31 @@
+"""Every command of docs/cluster.md is run."""
+
+import re
+import shlex
+import subprocess
+import sys
+
+from tests.cluster.conftest import Lab
+from tests.conftest import ROOT
+
+PAGE = (ROOT / "docs" / "cluster.md").read_text()
+
+
+def test_every_command_of_the_page(lab: Lab) -> None:
+    (profile,) = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+    place = lab.folder / "profiles" / "cluster"
+    place.mkdir(parents=True)
+    third = lab.name  # in the database, which other tests use
+    (place / "lab.yaml").write_text(profile)
+    commands = re.findall(r"```sh\n(.*?)\n```", PAGE, flags=re.DOTALL)
+    assert len(commands) == 4
+    lab.environment["PGPASSWORD"] = "s3cret"
+    for command in commands:
+        words = shlex.split(command.replace("sweep.name=third", f"sweep.name={third}"))
+        assert words[0] == "python"
+        done = subprocess.run(
+            [sys.executable, *words[1:]], cwd=lab.folder, env=lab.environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 2 trials" in done.stdout
+    assert (lab.folder / "outputs" / "sweeps" / third / "table.md").exists()
