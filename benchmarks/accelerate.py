@@ -1,7 +1,7 @@
 """``ccsweep.accelerate`` on plain torch networks, trained here without anything of this project.
 
     taskset -c 0 python benchmarks/accelerate.py [data.dir=../shared/data] [cases=mnist,clicks] [seconds=1]
-    python benchmarks/accelerate.py coverage [seeds=20]
+    python benchmarks/accelerate.py coverage [seeds=20] [on=training]
 
 ``mnist``: 784-1000-600-400-10, Adam and dropout. ``clicks``: three embeddings and an MLP on synthetic clicks,
 which are drawn here from a rule with noise. ``transformer``: a ReLU feed-forward in OPT's shape, small
@@ -10,7 +10,8 @@ function. ``autoencoder``: of the digits. Estimators are fitted and verified on 
 trained on; changed answers are counted on others again. One thread, all in turns, on inputs that the
 last call did not have.
 
-``coverage``: of so many small classifiers, how often new data break the promise. Results: docs/results.md.
+``coverage``: of so many small classifiers, how often new data break the promise; with ``on=training`` each
+learns 4,000 samples by heart and is accelerated with these same ones. Results: docs/results.md.
 """
 
 import statistics
@@ -239,32 +240,33 @@ def compare(name: str, case: Case, seconds: float) -> None:
     print(f"\n{name}: {report}")
     before = case.model(*case.new)
     rule = criterion(case.keep, [before], [len(before)], [])
-    print(f"on {len(before):,} others, answers changed (promised {case.promised:.1%}):", end="")
+    changed = {}
     for who, run in runs.items():
-        if who != "torch":
-            after = run(*case.new)
-            after = torch.from_numpy(after[0]) if isinstance(after, list) else after
-            print(f" {who} {float(rule.changed(before, after, 1.0).double().mean()):.2%};", end="")
-    print(f"\n| {name} | " + " | ".join([*runs, "over torch", "over the fastest peer"]) + " |")
+        after = run(*case.new)
+        after = torch.from_numpy(after[0]) if isinstance(after, list) else after
+        changed[who] = float(rule.changed(before, after, 1.0).double().mean())
+    said = "; ".join(f"{who} {share:.2%}" for who, share in changed.items() if who != "torch")
+    print(f"on {len(before):,} others, answers changed (promised {case.promised:.1%}): {said}")
+    keeping = [who for who, share in changed.items() if share <= case.promised and who != "accelerate"]
+    over = ["over torch", "over the fastest peer", "over the fastest that keeps the promise"]
+    print(f"| {name} | " + " | ".join([*runs, *over]) + " |")
+    print("| --- |" + " ---: |" * (len(runs) + len(over)))
     for size in BATCHES:
         took = race({who: _next(run, batches(case.new, size)) for who, run in runs.items()}, seconds)
         median = {who: statistics.median(times) for who, times in took.items()}
         ours = median["accelerate"]
-        peers = min(took_by for who, took_by in median.items() if who != "accelerate")
-        cells = [f"{one:.1f}" for one in median.values()]
-        print(
-            f"| batch {size} | "
-            + " | ".join([*cells, f"{median['torch'] / ours:.2f}x", f"{peers / ours:.2f}x"])
-            + " |"
-        )
+        peers = [took_by for who, took_by in median.items() if who != "accelerate"]
+        beaten = median["torch"], min(peers), min(median[who] for who in keeping)
+        cells = [f"{one:.1f}" for one in median.values()] + [f"{one / ours:.2f}x" for one in beaten]
+        print(f"| batch {size} | " + " | ".join(cells) + " |")
 
 
 def _next(run: Callable[..., object], coming: Iterator[Inputs]) -> Callable[[], object]:
     return lambda: run(*next(coming))
 
 
-def coverage(seeds: int) -> None:
-    """How often new data break the promise."""
+def coverage(seeds: int, on: str) -> None:
+    """How often new data break the promise; ``on`` says what the models are accelerated with."""
     print("| seed | ranks | observed | bound | on 20,000 new inputs |\n| ---: | --- | ---: | ---: | ---: |")
     broken, promised = 0, 0.01
     for seed in range(seeds):
@@ -273,12 +275,18 @@ def coverage(seeds: int) -> None:
 
         def draw(count: int, centres: Tensor = centres, mixing: Tensor = mixing) -> tuple[Inputs, Tensor]:
             labels = torch.randint(8, (count,))
-            return (
-                (centres[labels] + torch.randn(count, 6)) @ mixing + 0.02 * torch.randn(count, 40),
-            ), labels
+            hidden = centres[labels] + torch.randn(count, 6)
+            return (hidden @ mixing + 0.02 * torch.randn(count, 40),), labels
 
-        model = trained(mlp(40, 128, 64, 8), draw, F.cross_entropy, 300)
-        fast = ccsweep.accelerate(model, draw(4000)[0], promised, threads=1, keep="argmax")
+        inputs, labels = draw(4000)
+
+        def again(count: int, inputs: Inputs = inputs, labels: Tensor = labels) -> tuple[Inputs, Tensor]:
+            chosen = torch.randint(len(labels), (count,))
+            return (inputs[0][chosen],), labels[chosen]
+
+        learnt, steps = (again, 1500) if on == "training" else (draw, 300)
+        model = trained(mlp(40, 128, 64, 8), learnt, F.cross_entropy, steps)
+        fast = ccsweep.accelerate(model, inputs, promised, threads=1, keep="argmax")
         (one,) = fast.chains
         (new,) = draw(20000)[0]
         flags = torch.zeros(len(new), dtype=torch.bool)
@@ -298,7 +306,7 @@ def main(arguments: Sequence[str]) -> None:
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     torch.set_num_threads(1)
     if "coverage" in arguments:
-        coverage(int(given.get("seeds", "20")))
+        coverage(int(given.get("seeds", "20")), given.get("on", "others"))
         return
     hardware: Any = provenance.collect()["hardware"]
     print(f"{hardware['cpu']}, torch {torch.__version__}, one thread; microseconds")
