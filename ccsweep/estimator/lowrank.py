@@ -11,7 +11,6 @@ the inputs A. No inverse of C is taken, so a singular one is as good as any othe
 """
 
 import torch
-from scipy.linalg import eigh
 from torch import Tensor
 
 from ccsweep.estimator.cost import svd_operations
@@ -160,6 +159,8 @@ class LowRank:
 
 def _last_eigenvectors(symmetric: Tensor, count: int) -> Tensor:
     """Those with the largest values, (n, count), largest first; ``symmetric`` is overwritten."""
+    from scipy.linalg import eigh  # a fifth of a second that who only runs a network need not wait for
+
     n = len(symmetric)
     found = eigh(symmetric.numpy(), subset_by_index=[n - count, n - 1], overwrite_a=True, check_finite=False)[
         1

@@ -17,6 +17,8 @@ import numpy as np
 from ccsweep.kernels.compiling import jit
 from ccsweep.kernels.lists import (
     append_positive,
+    below,
+    four_rows,
     list_chunks,
     list_occupied_chunks,
     within,
@@ -114,22 +116,14 @@ def gated(layer, numbers, samples, x, t, lists, new):
     new_counts[:samples] = 0
     for end in range(layer.block, units + layer.block, layer.block):
         for s in range(samples):
-            first = last = place[s]
-            while last < counts_on[s] and on[s, last] < end:
-                last += 1
-            place[s] = last
+            listed, first = on[s], place[s]
+            place[s] = last = below(listed, first, counts_on[s], end)
             count = last - first
-            # At the end of the list one unit fills up the four: its row is in the cache already.
             for p in range(0, count, 4):
-                a, b, c, d = (
-                    layer.rows + 4 * stride * on[s, first + p],
-                    layer.rows + 4 * stride * on[s, min(first + p + 1, last - 1)],
-                    layer.rows + 4 * stride * on[s, min(first + p + 2, last - 1)],
-                    layer.rows + 4 * stride * on[s, min(first + p + 3, last - 1)],
-                )
+                a, b, c, d = four_rows(layer.rows, 4 * stride, listed, first + p, last)
                 four_dots(x[s], chunks[s], counts_chunks[s], a, b, c, d, dots, p)
             for p in range(count):
-                dots[p] += float_at(layer.bias, on[s, first + p])
+                dots[p] += float_at(layer.bias, listed[first + p])
             dots[count : count + LANES] = 0
             index, value = new_indices[s], new_values[s]
-            new_counts[s] = append_positive(on[s, first:], dots, count, index, value, new_counts[s])
+            new_counts[s] = append_positive(listed[first:], dots, count, index, value, new_counts[s])

@@ -15,7 +15,7 @@ import numpy as np
 
 from ccsweep.kernels import float32
 from ccsweep.kernels.compiling import jit
-from ccsweep.kernels.lists import append_positive, within
+from ccsweep.kernels.lists import append_positive, below, four_rows, within
 from ccsweep.kernels.memory import TILE, floats, ints, zero_bytes
 from ccsweep.kernels.simd import LANES, keep_positive, keep_positive_indices
 from ccsweep.kernels.table import TWO_SIDED
@@ -269,42 +269,26 @@ def gated(layer, numbers, samples, x, t, new):
     if layer.mixed:
         float32.gate(layer, numbers, samples, t, on, counts_on)
     else:
-        listed = chunks, counts_chunks
-        _list_units(layer, numbers, samples, quantised, listed, offsets, scales, on, counts_on)
+        occupied_ones = chunks, counts_chunks
+        _list_units(layer, numbers, samples, quantised, occupied_ones, offsets, scales, on, counts_on)
     unit_scales, bias = floats(layer.scales, units), floats(layer.bias, units)
     totals = ints(layer.totals, units)
     place = np.zeros(samples, np.int64)
     new_counts[:samples] = 0
     for end in range(layer.block, units + layer.block, layer.block):
         for s in range(samples):
-            first = last = place[s]
-            while last < counts_on[s] and on[s, last] < end:
-                last += 1
-            place[s] = last
+            listed, first = on[s], place[s]
+            place[s] = last = below(listed, first, counts_on[s], end)
             count = last - first
-            # At the end of the list one unit fills up the four: its row is in the cache already.
+            byte, chunk = quantised.ctypes.data + s * stride, chunks[s].ctypes.data
             for p in range(0, count, GROUP):
-                a, b, c, d = (
-                    layer.rows + stride * on[s, first + p],
-                    layer.rows + stride * on[s, min(first + p + 1, last - 1)],
-                    layer.rows + stride * on[s, min(first + p + 2, last - 1)],
-                    layer.rows + stride * on[s, min(first + p + 3, last - 1)],
-                )
-                four_byte_dots(
-                    quantised.ctypes.data + s * stride,
-                    chunks[s].ctypes.data,
-                    counts_chunks[s],
-                    a,
-                    b,
-                    c,
-                    d,
-                    sums.ctypes.data + 4 * p,
-                )
+                a, b, c, d = four_rows(layer.rows, stride, listed, first + p, last)
+                four_byte_dots(byte, chunk, counts_chunks[s], a, b, c, d, sums.ctypes.data + 4 * p)
             for p in range(count):
-                unit = on[s, first + p]
+                unit = listed[first + p]
                 whole = np.float32(sums[p] - offsets[s] * totals[unit])
                 dots[p] = whole * (scales[s] * unit_scales[unit]) + bias[unit]
             dots[count : count + LANES] = 0
             index, value = new_indices[s], new_values[s]
-            new_counts[s] = append_positive(on[s, first:], dots, count, index, value, new_counts[s])
+            new_counts[s] = append_positive(listed[first:], dots, count, index, value, new_counts[s])
     return finite

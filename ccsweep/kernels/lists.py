@@ -70,6 +70,29 @@ def list_occupied_chunks(samples, lists, chunks, counts_chunks):
 
 
 @jit
+def below(listed, start, count, end):
+    """Where those of a list's first so many indices that are below ``end`` end, from ``start`` on."""
+    last = start
+    while last < count and listed[last] < end:
+        last += 1
+    return last
+
+
+@jit
+def four_rows(rows, width, listed, place, last):
+    """Addresses of the rows, ``width`` bytes apart, of four listed units.
+
+    At the end of the list one unit fills up the four: its row is in the cache already.
+    """
+    return (
+        rows + width * listed[place],
+        rows + width * listed[min(place + 1, last - 1)],
+        rows + width * listed[min(place + 2, last - 1)],
+        rows + width * listed[min(place + 3, last - 1)],
+    )
+
+
+@jit
 def spread(samples, inputs, lists, x):
     """Writes lists back into rows."""
     indices, values, counts = lists
