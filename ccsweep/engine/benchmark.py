@@ -31,6 +31,8 @@ EAGER, ENGINE, EXACT = "torch float32", "ccsweep engine", "exact skip"
 ROUNDS, ROUND_SECONDS, PLAN_SECONDS = 9, 0.08, 0.1
 HONEST = DISAGREEMENT
 """Share of the network's answers that a peer may change, and still be one that a user could take instead."""
+CALLS = 2000
+"""Batches that answers are counted on at most."""
 COUNTED = 256
 """Inputs that tell who is honest, where nothing else is asked of answers: 2 in 256 are the most."""
 
@@ -163,7 +165,7 @@ def compare(
         plan_seconds: for each race while the engine makes its plan; None means its own choice.
         enough: whether the turns so far will do, which may be before the time is over.
         labels: (samples,) of the inputs; without them answers are counted on a few inputs, to know the
-            honest ones.
+            honest ones, else on all inputs of the first ``CALLS`` batches.
         max_disagreement: share of calibration inputs whose answer the plan may change.
         libraries: whether the plan may leave layers to a peer.
 
@@ -184,8 +186,8 @@ def compare(
     with torch_threads(threads):
         candidates, unavailable = _made(layers_of(network), with_peers, calibration, batches, threads)
         candidates[ENGINE] = engine
-        counted = batches if labels is not None else batches[: -(-COUNTED // batch_size)]
-        known = None if labels is None else torch.cat(split(labels, batch_size))
+        counted = batches[: CALLS if labels is not None else -(-COUNTED // batch_size)]
+        known = None if labels is None else torch.cat(split(labels, batch_size)[:CALLS])
         own = answered(network, counted)
         answers = {name: _counted(answered(run, counted), own, known) for name, run in candidates.items()}
         timed = turns({name: _fresh(run, batches) for name, run in candidates.items()}, seconds, enough)

@@ -161,6 +161,19 @@ def test_answers_are_counted_against_the_network_and_the_labels(network):
     assert found.as_json()["answers"]["otherwise"]["changed"] == found.answers["otherwise"].changed
 
 
+def test_answers_are_counted_on_so_many_calls(network, monkeypatch):
+    monkeypatch.setattr(benchmark, "CALLS", 3)
+    inputs = torch.randn(20, 40)
+    labels = network(inputs).argmax(1)
+    found = compare(network, inputs, inputs, 4, 1, 0.0, {}, labels=labels, max_disagreement=0.0)
+    assert found.answers[f"{EAGER}, gated"] == Answers(0.0, 0.0)  # each image beside its own label
+    seen = []
+    monkeypatch.setattr(benchmark, "answered", lambda run, batches: seen.append(len(batches)) or labels[:12])
+    monkeypatch.setattr(benchmark, "_counted", lambda *given: Answers(0.0, None))
+    compare(network, inputs, inputs, 4, 1, 0.0, {}, labels=labels)
+    assert seen == [3] * 4  # the network itself, torch without gates and with them, the engine
+
+
 def test_a_few_inputs_tell_who_is_honest(network, monkeypatch):
     seen = []
 
