@@ -21,7 +21,7 @@ from ccsweep.engine.accelerate.chains import Left
 from ccsweep.engine.accelerate.copying import HOOKS, brief, hooked
 from ccsweep.engine.accelerate.report import Report
 from ccsweep.engine.accelerate.trace import Form, plain, refuse, unplain
-from ccsweep.engine.accelerate.units import Unit
+from ccsweep.engine.accelerate.units import Unit, only
 from ccsweep.engine.compiled import Compiled
 from ccsweep.engine.layers import Layer
 from ccsweep.engine.plan import LayerPlan, Plan
@@ -98,7 +98,7 @@ class Loaded(nn.Module):
 
     def __init__(self, form: Form, graph: fx.GraphModule) -> None:
         super().__init__()
-        self.form, self.graph = form, graph
+        self.form, self.graph, self.only = form, graph, only(form, graph)
 
     def forward(self, *arguments: Any, **options: Any) -> Any:
         """What the model gives.
@@ -106,6 +106,8 @@ class Loaded(nn.Module):
         Raises:
             UserError: the call has another form than those it was calibrated with.
         """
+        if self.only is not None and len(arguments) == 1 and isinstance(arguments[0], Tensor) and not options:
+            return self.only(arguments[0])
         tensors = self.form.tensors(arguments, options)
         if tensors is None:
             raise UserError(

@@ -120,6 +120,14 @@ def test_hooks_inside_are_refused_and_outside_are_called(fast, x):
     assert len(seen) == 1
 
 
+def test_a_model_that_is_one_chain_is_called_past_its_graph(fast, x, monkeypatch):
+    monkeypatch.setattr(fast.model.forward, "graph", None)
+    assert fast(x).shape == (8, 5)
+    torch.manual_seed(0)
+    more = accelerate(Autoencoder().eval(), torch.randn(40, 24), max_disagreement=0, threads=1)
+    assert more.model.forward.only is None
+
+
 def test_attributes_of_the_model_are_handed_on():
     class Model(nn.Module):
         labels = ("a", "b")
@@ -155,6 +163,7 @@ def test_it_is_copied_and_saved(fast, x):
     file.seek(0)
     for again in (copy.deepcopy(fast), torch.load(file, weights_only=False)):
         torch.testing.assert_close(again(x), fast(x))
+        assert again.model.forward.only == again.chains[0].forward
         assert str(again.report) == str(fast.report)
         with pytest.raises(UserError):
             again.train()

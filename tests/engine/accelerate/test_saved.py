@@ -91,6 +91,7 @@ def test_what_is_in_int8_comes_along(file):
     fast.save(file)
     again = ccsweep.load(file)
     assert again.chains[0].int8 == [True, True]
+    assert again.model.only == again.chains[0].forward
     assert again.plans == fast.plans
     for use in fast.chains[0].arithmetics:
         assert torch.equal(again.chains[0].computing(use)(x), fast.chains[0].computing(use)(x))
