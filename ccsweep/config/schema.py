@@ -38,6 +38,7 @@ TASKS = {
     "sweep_finish": About(study=True),
     "confirm": About(study=True),
     "export": About(study=True),
+    "doctor": About(),
 }
 """Each is the function of its name in the module ``ccsweep.tasks.NAME``."""
 

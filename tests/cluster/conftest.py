@@ -159,7 +159,7 @@ def lab(services: Services, tmp_path: Path) -> Iterator[Lab]:
     lab.leave()
 
 
-def until(what: Callable[[], object], seconds: float = 120) -> None:
+def until(what: Callable[[], object], seconds: float = 400) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + seconds
     while not what():

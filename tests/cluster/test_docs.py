@@ -18,7 +18,7 @@ def test_every_command_of_the_page(lab: Lab) -> None:
     third = lab.name  # in the database, which other tests use
     (place / "lab.yaml").write_text(profile)
     commands = re.findall(r"```sh\n(.*?)\n```", PAGE, flags=re.DOTALL)
-    assert len(commands) == 4
+    assert len(commands) == 5
     lab.environment["PGPASSWORD"] = "s3cret"
     for command in commands:
         words = shlex.split(command.replace("sweep.name=third", f"sweep.name={third}"))
@@ -27,5 +27,5 @@ def test_every_command_of_the_page(lab: Lab) -> None:
             [sys.executable, *words[1:]], cwd=lab.folder, env=lab.environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 of 2 trials" in done.stdout
+    assert "node net  reaches both" in done.stdout
     assert (lab.folder / "outputs" / "sweeps" / third / "table.md").exists()

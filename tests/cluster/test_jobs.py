@@ -10,7 +10,7 @@ from tests.cluster.conftest import Lab
 @pytest.mark.parametrize(
     ("asked", "complaint"),
     [
-        ("{partition:short,time:10}", "would wait for ever (PartitionTimeLimit); ask for what its partition"),
+        ("{partition:short,time:10}", "would wait for ever (Partition"),
         ("{gpus_per_node:9}", "no worker can be started (sbatch: error: "),
         ("{partition:none}", "no worker can be started (sbatch: error: invalid partition specified: none"),
     ],

@@ -129,7 +129,7 @@ def test_notation() -> None:
         ),
         (
             "task=trian",
-            "task=trian: expected one of train, evaluate, benchmark, accelerate, sweep_status, sweep_finish, confirm, export; did you mean 'train'?",
+            "task=trian: expected one of train, evaluate, benchmark, accelerate, sweep_status, sweep_finish, confirm, export, doctor; did you mean 'train'?",
         ),
         ("task=evaluate", "run=null: expected a run id or folder, as in task=evaluate run=ID"),
         ("task=benchmark", "run=null: expected a run id or folder, as in task=benchmark run=ID"),

@@ -232,7 +232,7 @@ def test_a_cluster_has_its_own_ways(
         "timeout_min": 60,
         "name": "ccsweep-out",
         "slurm_comment": str(made.folder.path),
-        "slurm_additional_parameters": {"no-requeue": True},
+        "slurm_additional_parameters": {"no-requeue": True, "ntasks": 1},
         "slurm_partition": "gpu",
         "mem_gb": 8,
         "slurm_qos": "low",

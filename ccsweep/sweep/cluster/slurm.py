@@ -57,7 +57,8 @@ def parameters(slurm: Mapping[str, Any], name: str, folder: Path) -> dict[str, A
         for key, value in slurm.items()
     }
     # A worker that is lost is replaced: SLURM starting it again, too, would only make one that has no task.
-    own = {"no-requeue": True, **given.pop("slurm_additional_parameters", {})}
+    # gpus_per_task wants to be told of the one task.
+    own = {"no-requeue": True, "ntasks": 1, **given.pop("slurm_additional_parameters", {})}
     about = {"timeout_min": MINUTES, "name": f"ccsweep-{name}", "slurm_comment": str(folder)}
     return {**about, "slurm_additional_parameters": own, **given}
 

@@ -81,7 +81,7 @@ def test_what_a_job_is_made_from() -> None:
         "timeout_min": 1440,
         "name": "ccsweep-digits",
         "slurm_comment": "/studies/digits",
-        "slurm_additional_parameters": {"no-requeue": True, "licenses": "a"},
+        "slurm_additional_parameters": {"no-requeue": True, "ntasks": 1, "licenses": "a"},
         "slurm_partition": "gpu",
         "mem_gb": 8,
         "slurm_gpus_per_task": 1,
