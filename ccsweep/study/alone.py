@@ -91,7 +91,7 @@ def reaching(trials: Sequence[FrozenTrial], objectives: Objectives) -> list[Froz
     feasible = [trial for trial in counted(trials) if is_feasible(trial)]
     if not feasible:
         return []
-    ends = np.array([[_ends(t, key, place) for place, key in enumerate(objectives)] for t in feasible])
+    ends = np.array([[ends_of(t, key, place) for place, key in enumerate(objectives)] for t in feasible])
     signs = np.array([1 if way == "minimize" else -1 for way in objectives.values()])
     losses = ends * signs[None, :, None]
     best, worst = losses.min(axis=2), losses.max(axis=2)
@@ -118,6 +118,7 @@ def _ran(trial: FrozenTrial) -> bool:
     return known.run_id is not None and known.folder is not None
 
 
-def _ends(trial: FrozenTrial, key: str, place: int) -> tuple[float, float]:
+def ends_of(trial: FrozenTrial, key: str, place: int) -> tuple[float, float]:
+    """The interval of the objective ``key``, ``place`` of the values; else twice its value."""
     report, value = notes(trial).report, trial.values[place]
     return float(report.get(low(key), value)), float(report.get(high(key), value))

@@ -19,7 +19,7 @@ from plotly.subplots import make_subplots  # type: ignore[import-untyped]
 
 from ccsweep.figures import arrow, of
 from ccsweep.report.canvas import BLUE, COLOURS, GREEN, GREY, ORANGE, PINK, VERMILLION
-from ccsweep.report.study.points import MOST, Points, corners, extent, points, stairs, thinned
+from ccsweep.report.study.points import MOST, Points, corners, extent, points, stairs, thinned, view
 from ccsweep.report.study.standing import (
     Standing,
     cause_of,
@@ -30,6 +30,7 @@ from ccsweep.report.study.standing import (
     shortened,
 )
 from ccsweep.study import front
+from ccsweep.study.alone import ends_of
 from ccsweep.study.notes import notes
 from ccsweep.tracking.mask import mask
 
@@ -74,27 +75,11 @@ def growth(now: Standing) -> Chart:
 
 def importances(study: Study, now: Standing) -> Chart:
     """How much each parameter decides each objective, by PED-ANOVA, Optuna's own measure."""
-    from optuna.importance import get_param_importances
-
-    complete = front.counted(now.complete)
-    if len(complete) < ENOUGH:
-        return f"Importances need {ENOUGH} completed trials; there are {len(complete)}."
     drawn = go.Figure()
-    for place, (name, direction) in enumerate(now.objectives.items()):
-        sign = 1 if direction == "minimize" else -1
-
-        def loss(trial: FrozenTrial, place: int = place, sign: int = sign) -> float:
-            return sign * trial.values[place]
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            warnings.simplefilter("ignore", UserWarning)  # that the loss given is what is minimised: it is
-            try:
-                shares = get_param_importances(study, target=loss)
-            except (ValueError, RuntimeError) as error:  # a study whose trials have no parameter in common
-                return f"Importances cannot be found for these trials: {mask(str(error))}"
-        if not shares:
-            return "The trials have no parameters to compare."
+    for place, name in enumerate(now.objectives):
+        shares = shares_of(study, now, place)
+        if isinstance(shares, str):
+            return shares
         order = sorted(shares, key=lambda key: shares[key])
         colour = COLOURS[place % len(COLOURS)]
         drawn.add_bar(
@@ -104,6 +89,24 @@ def importances(study: Study, now: Standing) -> Chart:
     drawn.update_layout(barmode="group", legend={"traceorder": "reversed"})
     bars = len({key for trace in drawn.data for key in trace.y}) * len(now.objectives)
     return _finished(drawn, height=140 + 26 * bars)
+
+
+def shares_of(study: Study, now: Standing, place: int) -> dict[str, float] | str:
+    """What share each parameter has in the objective at ``place``; or why that cannot be said."""
+    from optuna.importance import get_param_importances
+
+    complete = front.counted(now.complete)
+    if len(complete) < ENOUGH:
+        return f"Importances need {ENOUGH} completed trials; there are {len(complete)}."
+    sign = 1 if list(now.objectives.values())[place] == "minimize" else -1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        warnings.simplefilter("ignore", UserWarning)  # that the loss given is what is minimised: it is
+        try:
+            shares = get_param_importances(study, target=lambda trial: sign * trial.values[place])
+        except (ValueError, RuntimeError) as error:  # a study whose trials have no parameter in common
+            return f"Importances cannot be found for these trials: {mask(str(error))}"
+    return shares or "The trials have no parameters to compare."
 
 
 def parallel(now: Standing) -> Chart:
@@ -185,8 +188,10 @@ def _pair(now: Standing, shown: Points, x: int) -> go.Figure:
             showlegend=False,
         )
     _scatter(drawn, now, shown, lambda trial: trial.values[x])
-    drawn.update_xaxes(title=f"{names[x]} {arrow(now.objectives[names[x]])}", range=extent(shown, x)[0])
-    drawn.update_yaxes(title=f"{names[0]} {arrow(now.objectives[names[0]])}", range=extent(shown, 0)[0])
+    _intervals(drawn, now, shown, x)
+    across, up = (view(shown, now.objectives, place) for place in (x, 0))
+    drawn.update_xaxes(title=f"{names[x]} {arrow(now.objectives[names[x]])}", range=across)
+    drawn.update_yaxes(title=f"{names[0]} {arrow(now.objectives[names[0]])}", range=up)
     return _finished(drawn, height=520)
 
 
@@ -222,6 +227,33 @@ def _scatter(drawn: go.Figure, now: Standing, shown: Points, x: Callable[[Frozen
                 hovertext=[_hover(trial, now) for trial in trials],
                 hoverinfo="text",
             )
+
+
+def _intervals(drawn: go.Figure, now: Standing, shown: Points, x: int) -> None:
+    """The intervals of what was measured, on the front, along both axes."""
+    names = list(now.objectives)
+    bars = {}
+    for axis, place in (("error_x", x), ("error_y", 0)):
+        ends = [ends_of(trial, names[place], place) for trial in shown.best]
+        if any(least < greatest for least, greatest in ends):
+            values = [trial.values[place] for trial in shown.best]
+            bars[axis] = {
+                "array": [greatest - value for (_, greatest), value in zip(ends, values, strict=True)],
+                "arrayminus": [value - least for (least, _), value in zip(ends, values, strict=True)],
+                "color": BLUE,
+                "thickness": 1,
+                "width": 3,
+            }
+    if bars:
+        drawn.add_scatter(
+            x=[trial.values[x] for trial in shown.best],
+            y=[trial.values[0] for trial in shown.best],
+            mode="markers",
+            marker={"opacity": 0, "color": BLUE},
+            name="95 % interval",
+            hoverinfo="skip",
+            **bars,
+        )
 
 
 def _some(name: str, trials: Sequence[FrozenTrial]) -> tuple[str, Sequence[FrozenTrial]]:
@@ -288,6 +320,9 @@ def _clip(text: str) -> str:
 def _finished(drawn: go.Figure, height: int, **layout: Any) -> go.Figure:
     drawn.update_layout(
         template="simple_white",
+        paper_bgcolor="rgba(0,0,0,0)",  # the page's own, by day and by night
+        plot_bgcolor="rgba(0,0,0,0)",
+        modebar={"bgcolor": "rgba(0,0,0,0)"},
         height=height,
         margin={"l": 70, "r": 20, "t": 40, "b": 50},
         font={"family": "system-ui, sans-serif", "size": 13},

@@ -15,9 +15,11 @@ from optuna import Study
 from optuna.trial import FrozenTrial
 
 from ccsweep.config.places import STUDIES
-from ccsweep.figures import GATING, arrow, of
+from ccsweep.errors import UserError
+from ccsweep.figures import GATING, VALIDATION_ERROR, arrow, of
 from ccsweep.files import write_text
-from ccsweep.report.study.points import MOST
+from ccsweep.report.study.points import MOST, outside, points
+from ccsweep.report.study.slices import CURVES, Curves, wanted
 from ccsweep.report.study.standing import (
     Standing,
     cause_of,
@@ -30,27 +32,15 @@ from ccsweep.report.study.standing import (
     settings_of,
     standing,
 )
+from ccsweep.report.study.table import all_trials
 from ccsweep.study import front
 from ccsweep.study.alone import trials_of
 from ccsweep.study.folder import StudyFolder
 from ccsweep.study.notes import StudyNotes, notes, study_notes
+from ccsweep.tracking.find import history, store_of
 from ccsweep.tracking.mask import mask
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto;
-       max-width: 1160px; padding: 24px; }
-h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 36px 0 6px; }
-p { margin: 4px 0; max-width: 80ch; } p.dim, dt, th { color: #666; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 18px; margin: 14px 0; }
-dd { margin: 0; overflow-wrap: anywhere; }
-code { font: 13px/1.5 ui-monospace, monospace; background: #f4f4f4; padding: 1px 4px; border-radius: 3px; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13.5px; }
-th, td { text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid #e6e6e6; vertical-align: top; }
-th { font-weight: 500; white-space: nowrap; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-td code { white-space: nowrap; } td.settings { min-width: 260px; } td.settings code { white-space: normal; }
-tr.knee td { background: #fff6ef; }
-"""
+NAMED = 12  # trials outside the view
 
 
 def write(study: Study, folder: StudyFolder) -> list[Path]:
@@ -91,7 +81,7 @@ def command_for(study: Study, task: str, pick: str | None = None) -> str:
 def _html(study: Study, now: Standing, known: StudyNotes, folder: StudyFolder) -> str:
     from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-    from ccsweep.report.study import charts
+    from ccsweep.report.study import charts, slices
 
     name = escape(mask(study.study_name))
     parts = [
@@ -102,18 +92,28 @@ def _html(study: Study, now: Standing, known: StudyNotes, folder: StudyFolder) -
         "<div class=wide>" + _front_table(study, now) + "</div>",
         _section("Growth", _growth_text(now), [charts.growth(now)]),
         _section("Parameter importances", _IMPORTANCES, [charts.importances(study, now)]),
+        _section("Slices", _SLICES, [slices.slices(now)]),
+        _section("Contour", _CONTOUR, [slices.contour(study, now)]),
+        _section("Learning curves", _CURVES, [slices.curves(now, _epochs(now, known, folder))]),
         _section("Parallel coordinates", _lines(now), [charts.parallel(now)]),
         _section("Workers", _busy(now), [charts.timeline(now)]),
+        "<h2>All trials</h2><p class=dim>A click on a head sorts by it.</p>",
+        all_trials(now, known),
         "<h2>Trials without a result</h2>",
         "<div class=wide>" + _failed_table(now) + "</div>",
         f"<p class=dim>Written {datetime.now():%Y-%m-%d %H:%M}.</p>",
     ]
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>\n'
-        f"<style>{_STYLE}</style>\n<script>{get_plotlyjs()}</script></head>\n<body>\n"
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{name}</title>\n'
+        f"<style>{_beside('page.css')}</style>\n<script>{get_plotlyjs()}</script><script>{_beside('page.js')}</script></head>\n<body>\n"
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
+
+
+def _beside(name: str) -> str:
+    return Path(__file__).with_name(name).read_text()
 
 
 _FRONT = "A point is a completed trial; point at it to see its settings and its run."
@@ -122,6 +122,27 @@ _IMPORTANCES = (
     "What share of the differences between trials each parameter explains (PED-ANOVA, between the best "
     "tenth and the rest)."
 )
+_SIDE_BY_SIDE = ("Growth", "Slices", "Parallel coordinates")  # which a phone scrolls
+_SLICES = "The first objective over each parameter; blue is on the front."
+_CONTOUR = "The first objective over the two numbers that decide it most, between trials by interpolation."
+_CURVES = f"Of the trials on the front, and of the last {CURVES} others."
+
+
+def _epochs(now: Standing, known: StudyNotes, folder: StudyFolder) -> Curves:
+    """What the study noted of epochs, or MLflow."""
+    found = {}
+    uri = store_of(folder.path)
+    for trial in wanted(now):
+        noted = notes(trial)
+        if noted.epochs:
+            found[trial.number] = [(int(epoch), value) for epoch, value, *_ in noted.epochs]
+        elif uri is not None and noted.run_id is not None:
+            try:
+                logged = history(uri, noted.run_id, VALIDATION_ERROR.metric)
+            except UserError:  # a store that does not answer is no reason for no page
+                return found
+            found[trial.number] = logged.get(VALIDATION_ERROR.metric, [])
+    return found
 
 
 def _section(title: str, text: str, drawn: Iterable[Any]) -> str:
@@ -134,21 +155,23 @@ def _section(title: str, text: str, drawn: Iterable[Any]) -> str:
         from plotly.io import to_html  # type: ignore[import-untyped]
 
         settings = {"displaylogo": False, "responsive": True}
-        shown.append(
-            to_html(
-                chart,
-                config=settings,
-                full_html=False,
-                include_plotlyjs=False,
-                div_id=f"{title.lower().replace(' ', '-')}-{i}",
-            )
-        )
+        name = f"{title.lower().replace(' ', '-')}-{i}"
+        drawn_as = to_html(chart, config=settings, full_html=False, include_plotlyjs=False, div_id=name)
+        inside = f"<div class=panels>{drawn_as}</div>" if title in _SIDE_BY_SIDE else drawn_as
+        shown.append(f"<div class=wide>{inside}</div>")
     return f"<h2>{escape(title)}</h2>\n<p class=dim>{escape(text)}</p>\n" + "\n".join(shown)
 
 
 def _front_text(now: Standing) -> str:
-    best = front.pareto(now.complete, now.objectives)
-    return _FRONT + (_NO_KNEE if best and front.knee(best, now.objectives) is None else "")
+    shown = points(now.complete, now.objectives)
+    bend = _NO_KNEE if shown.best and shown.knee is None else ""
+    left_out = []
+    for trial in outside(shown):
+        values = (of(k).text(v) for k, v in zip(now.objectives, trial.values, strict=True))
+        left_out.append(f"trial {trial.number} ({', '.join(values)})")
+    more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
+    far = f" Outside the view: {', '.join(left_out[:NAMED])}{more}." if left_out else ""
+    return f"{_FRONT}{bend}{far}"
 
 
 def _heading(now: Standing, known: StudyNotes, folder: StudyFolder) -> str:

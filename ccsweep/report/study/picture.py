@@ -12,9 +12,10 @@ from optuna.trial import FrozenTrial
 
 from ccsweep.figures import arrow, of
 from ccsweep.report.canvas import BLUE, GREY, VERMILLION, describe, new_figure, save
-from ccsweep.report.study.points import Points, extent, points, stairs
+from ccsweep.report.study.points import Points, extent, points, stairs, view
 from ccsweep.report.study.standing import Standing, ranks_of
 from ccsweep.study import front
+from ccsweep.study.alone import ends_of
 
 _NAMED = 12  # on a front of more trials only its ends and its knee have their ranks beside them
 
@@ -50,9 +51,8 @@ def draw_front(path: Path, title: str, now: Standing) -> Path:
 
 def _draw_pair(axes: Axes, now: Standing, shown: Points, x: int) -> None:
     names = list(now.objectives)
-    (along, left_out_x), (up, left_out_y) = extent(shown, x), extent(shown, 0)
-    outside = max(left_out_x, left_out_y)
-    beyond = f"; farther out: {outside}" if outside else ""
+    left_out = max(extent(shown, place)[1] for place in (x, 0))
+    beyond = f"; farther out: {left_out}" if left_out else ""
     bend = "" if shown.knee or not shown.best else ", no knee"
     describe(axes, f"{len(shown.best)} of {len(shown.all)} trials on the front{bend}{beyond}", "", "")
     axes.set_xlabel(_label(now, names[x]))
@@ -70,7 +70,8 @@ def _draw_pair(axes: Axes, now: Standing, shown: Points, x: int) -> None:
     for trials, style in layers:
         xs, ys = [t.values[x] for t in trials], [t.values[0] for t in trials]
         axes.plot(xs, ys, linestyle="none", **style)
-    axes.set(xlim=along, ylim=up)
+    _draw_intervals(axes, now, shown, x)
+    axes.set(xlim=view(shown, now.objectives, x), ylim=view(shown, now.objectives, 0))
     ends = {shown.best[0].number, shown.best[-1].number} if shown.best else set()
     for trial in shown.best:
         if len(shown.best) <= _NAMED or trial is shown.knee or trial.number in ends:
@@ -82,6 +83,15 @@ def _draw_pair(axes: Axes, now: Standing, shown: Points, x: int) -> None:
                 fontsize=8,
                 color="0.3",
             )
+
+
+def _draw_intervals(axes: Axes, now: Standing, shown: Points, x: int) -> None:
+    """Of what was measured, on the front."""
+    for trial in shown.best:
+        (left, right), (low, high) = (ends_of(trial, list(now.objectives)[i], i) for i in (x, 0))
+        style: dict[str, Any] = {"color": BLUE, "linewidth": 1, "alpha": 0.5, "zorder": 1}
+        axes.plot([left, right], [trial.values[0]] * 2, marker="|", **style)
+        axes.plot([trial.values[x]] * 2, [low, high], marker="_", **style)
 
 
 def _draw_values(axes: Axes, now: Standing, shown: Points) -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 from optuna.trial import FrozenTrial
 
 from ccsweep.study import front
+from ccsweep.study.alone import ends_of
 from ccsweep.study.front import Objectives
 
 FAR = 3.0  # an axis reaches this many times the front's extent beyond it, where trials lie farther still
@@ -88,6 +89,29 @@ def extent(shown: Points, place: int) -> tuple[tuple[float, float] | None, int]:
             low, high, outside = min(near), max(near), len(values) - len(near)
     margin = _MARGIN * (high - low) or _MARGIN * abs(high) or _MARGIN
     return (low - margin, high + margin), outside
+
+
+def view(shown: Points, objectives: Objectives, place: int) -> tuple[float, float] | None:
+    """The range of an axis, wide enough for the intervals of the front, too."""
+    along, _ = extent(shown, place)
+    if along is None:
+        return None
+    name = list(objectives)[place]
+    ends = [end for trial in shown.best for end in ends_of(trial, name, place)]
+    margin = 0.02 * (along[1] - along[0])
+    return min([along[0], *(end - margin for end in ends)]), max([along[1], *(end + margin for end in ends)])
+
+
+def outside(shown: Points) -> list[FrozenTrial]:
+    """The trials that lie outside one of the axes."""
+    if not shown.all:
+        return []
+    ranges = [extent(shown, place)[0] for place in range(len(shown.all[0].values))]
+    return [
+        trial
+        for trial in sorted(shown.all, key=lambda trial: trial.number)
+        if any(r is not None and not r[0] <= v <= r[1] for r, v in zip(ranges, trial.values, strict=True))
+    ]
 
 
 def thinned(trials: Sequence[T]) -> Sequence[T]:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from optuna.trial import FrozenTrial
 
-from ccsweep.report.study.standing import cause_of, seconds_of
+from ccsweep.report.study.standing import cause_of
 from ccsweep.study import front
 from ccsweep.study.front import Objectives
 from ccsweep.study.notes import Notes, notes
@@ -40,14 +40,15 @@ def rows(trials: Sequence[FrozenTrial], objectives: Objectives) -> list[Row]:
 
 def _row(trial: FrozenTrial, state: str, is_best: bool, objectives: Objectives) -> Row:
     known = notes(trial)
-    numbers = [(key, front.value_of(trial, key, objectives)) for key in (*objectives, *known.report)]
+    values = dict(zip(objectives, trial.values or (), strict=False))
+    numbers = {**{key: value for key, value in known.report.items() if _is_number(value)}, **values}
     params = {key.lstrip("+"): _plain(value) for key, value in params_of(trial).items()}
     return {
         "trial": trial.number,
         "state": state,
         "front": is_best,
-        **{key: value for key, value in numbers if value is not None and isfinite(value)},
-        "seconds": front.value_of(trial, "seconds", objectives) or seconds_of(trial),
+        **{key: numbers[key] for key in (*objectives, *numbers) if key in numbers and isfinite(numbers[key])},
+        "seconds": numbers.get("seconds", known.seconds),
         **params,
         "ranks": known.ranks,
         **_ranks(known),
@@ -55,6 +56,10 @@ def _row(trial: FrozenTrial, state: str, is_best: bool, objectives: Objectives) 
         "folder": known.folder,
         "cause": None if known.cause is None else cause_of(trial),
     }
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _plain(value: Any) -> str | int | float | bool | None:

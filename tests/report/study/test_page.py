@@ -65,6 +65,8 @@ def test_the_page_has_all_of_a_study(study: optuna.Study) -> None:
         "front-0",
         "growth-0",
         "parameter-importances-0",
+        "slices-0",
+        "contour-0",
         "parallel-coordinates-0",
         "workers-0",
     ]
@@ -72,12 +74,49 @@ def test_the_page_has_all_of_a_study(study: optuna.Study) -> None:
     hover = by_name["knee"]["hovertext"][0]
     assert all(text in hover for text in ("trial 7", "ranks 39", "run 07abab", "/trials/7"))
     assert len(by_name["beaten"]["hovertext"]) == 7
+    assert len(figures["slices-0"]) == 3  # parameters
+    assert [trace["type"] for trace in figures["contour-0"]] == ["contour", "scatter"]
+    assert "No epochs of these trials are at hand." in found.text
     assert len(by_name["breaks a constraint"]["hovertext"]) == 1
     assert {trace["name"] for trace in figures["parameter-importances-0"]} == set(studies.OBJECTIVES)
     image = np.asarray(Image.open(files[1]).convert("RGB"))
     assert image.shape[1] == 1200
     for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
         assert (image == colour).all(axis=-1).sum() > 20
+
+
+def test_all_trials_are_rows_to_sort(study: optuna.Study) -> None:
+    found = Page(page.write(study, StudyFolder(Path(study.user_attrs["folder"])))[0])
+    inside = re.search(r'<script type="application/json" id="trials">(.*?)</script>', found.source)
+    assert inside is not None
+    data = json.loads(inside[1])
+    assert data["heads"] == [
+        *("trial", "state", "front", "validation_error", "measured_speedup_batch1", "estimator"),
+        *("ranks.layers.0", "ranks", "seconds", "run", "folder", "cause", "link"),
+    ]
+    assert [row[0] for row in data["rows"]] == list(range(19))
+    seventh = dict(zip(data["heads"], data["rows"][7], strict=True))
+    assert (seventh["front"], seventh["validation_error"], seventh["ranks.layers.0"]) == ("yes", 2.0, 39)
+    assert seventh["link"] == "trials/7/"
+
+
+def test_intervals_epochs_and_what_lies_outside_the_view(tmp_path: Path) -> None:
+    study = studies.create(tmp_path / "s")
+    for i in range(6):
+        epochs = [[1, 9.0, 1.0], [2, 5.0 + i, 1.0]]
+        studies.add(study, TrialState.COMPLETE, (1.0 + i, 1.0 + i**0.5), epochs=epochs)
+    studies.add(study, TrialState.COMPLETE, (900.0, 1.0))
+    ends = {"1": {"measured_speedup_batch1": [2.0, 1.5, 9.0]}}
+    study.set_user_attr("alone", ends)
+    found = Page(page.write(study, StudyFolder(tmp_path / "s"))[0])
+    assert "Outside the view: trial 6 (900.00, 1.00)." in found.text
+    figures = found.figures()
+    interval = next(trace for trace in figures["front-0"] if trace.get("name") == "95 % interval")
+    assert interval["error_x"]["array"] == [0.0, 7.0, 0.0, 0.0, 0.0, 0.0]
+    assert interval["error_x"]["arrayminus"] == [0.0, 0.5, 0.0, 0.0, 0.0, 0.0]
+    curves = figures["learning-curves-0"]
+    assert [(trace["name"], trace["x"]) for trace in curves] == [("front", [1, 2])] * 6
+    assert next(trace["y"] for trace in curves) == [9.0, 5.0]
 
 
 def test_a_grid_is_drawn_by_trial(tmp_path: Path) -> None:
