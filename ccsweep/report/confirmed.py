@@ -1,7 +1,7 @@
 """A front with fresh seeds and a quiet clock: a table, and a picture with what the study had said."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -9,7 +9,12 @@ from rich.table import Table
 from ccsweep.figures import VALIDATION_ERROR, of
 from ccsweep.report.canvas import BLUE, GREY, VERMILLION, describe, new_figure, save, terminal
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 _CONTROL = "control"
+_LONG = 1.5
+"""Times the extent of all points: an interval that is longer, of two seeds say, leaves the picture."""
 
 
 def show(found: dict[str, Any]) -> None:
@@ -85,7 +90,7 @@ def draw(path: Path, found: dict[str, Any]) -> Path:
     axes.set_xlabel(of(speed).label)
     axes.set_ylabel("error, %")
     axes.xaxis.set_major_locator(AutoLocator())
-    for i, (name, point) in enumerate(found["points"].items()):
+    for name, point in found["points"].items():
         error, gain, studied = point["test_error"], point[speed], point["in_study"]
         colour = VERMILLION if name == _CONTROL else BLUE
         if speed in studied and VALIDATION_ERROR.key in studied:
@@ -101,12 +106,44 @@ def draw(path: Path, found: dict[str, Any]) -> Path:
             marker="o",
             capsize=3,
         )
-        label = f"{name}, {point['ranks']}: {100 * point['front_probability']:.0f} %"
-        at = (gain["mean"], error["mean"])
-        axes.annotate(label, at, xytext=(8, 8 if i % 2 else -14), textcoords="offset points", fontsize=9)
+    _frame(axes, found, speed)
+    _name(axes, found["points"], speed)
     handles = [
         Line2D([], [], color=BLUE, marker="o", label="point; % is the probability that it is on the front"),
         Line2D([], [], color=VERMILLION, marker="o", label="control"),
     ]
     figure.legend(handles=handles, frameon=False, loc="outside lower center", ncols=2)
     return save(figure, path)
+
+
+def _frame(axes: "Axes", found: dict[str, Any], speed: str) -> None:
+    """Limits that show every point, and of the intervals as much as leaves the points apart."""
+    for key, of_study, limits in (
+        (speed, speed, axes.set_xlim),
+        ("test_error", VALIDATION_ERROR.key, axes.set_ylim),
+    ):
+        points = found["points"].values()
+        places = [p[key]["mean"] for p in points]
+        places += [p["in_study"][of_study] for p in points if of_study in p["in_study"]]
+        low, high = min(places), max(places)
+        reach = _LONG * ((high - low) or 1.0)
+        least, greatest = min(p[key]["low"] for p in points), max(p[key]["high"] for p in points)
+        low, high = max(0.0, min(low, max(least, low - reach))), max(high, min(greatest, high + reach))
+        margin = 0.05 * (high - low)
+        limits(max(0.0, low - margin), high + margin)
+
+
+def _name(axes: "Axes", points: dict[str, Any], speed: str) -> None:
+    """What each point is, in a column beside the picture that no two share a line of."""
+    ordered = sorted(points.items(), key=lambda item: float(item[1]["test_error"]["mean"]))
+    for i, (name, point) in enumerate(ordered):
+        named = name if name == point["ranks"] else f"{name}, {point['ranks']}"
+        axes.annotate(
+            f"{named}: {100 * point['front_probability']:.0f} %",
+            (point[speed]["mean"], point["test_error"]["mean"]),
+            xytext=(1.03, (i + 0.5) / len(ordered)),
+            textcoords="axes fraction",
+            verticalalignment="center",
+            fontsize=9,
+            arrowprops={"arrowstyle": "-", "color": "0.75", "linewidth": 0.8},
+        )
