@@ -146,7 +146,9 @@ def create(folder: StudyFolder, url: str | None, objectives: dict[str, str]) -> 
     return study
 
 
-def persistently(action: Callable[[], T], ends_trial: bool = False) -> T:
+def persistently(
+    action: Callable[[], T], ends_trial: bool = False, also: tuple[type[Exception], ...] = ()
+) -> T:
     """Do it, and again for a minute while the storage does not answer; returns what it returns.
 
     An interrupt waits for it: in the middle of a commit it could leave half of it.
@@ -154,6 +156,7 @@ def persistently(action: Callable[[], T], ends_trial: bool = False) -> T:
     Args:
         action: calls the storage.
         ends_trial: having been done counts as doing it.
+        also: errors that mean the same, of who opens the storage.
 
     Raises:
         StorageInternalError, OSError: the storage stayed away.
@@ -169,10 +172,10 @@ def persistently(action: Callable[[], T], ends_trial: bool = False) -> T:
             if away is None or not ends_trial:
                 raise
             return True  # type: ignore[return-value]  # it was, and only the answer was lost
-        except _failures() as error:
+        except (*_failures(), *also) as error:
             away = error
         if time.monotonic() - began > PATIENCE:
-            if isinstance(away, StorageInternalError | OSError):
+            if isinstance(away, (StorageInternalError, OSError, *also)):
                 raise away
             raise StorageInternalError(reason_of(away)) from away
         log.warning("the storage failed, trying again: %s", reason_of(away))

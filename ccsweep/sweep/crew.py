@@ -26,6 +26,7 @@ from ccsweep.sweep.lease import Contents, Heartbeats
 from ccsweep.sweep.worker import Payload, work
 from ccsweep.tracking.mask import mask
 
+UNBORN = "cancelled by the cluster before it began"
 _YEAR = 60 * 24 * 365  # submitit wants a time limit, in minutes; here there is none
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _STOP_SECONDS = 10.0
@@ -191,6 +192,8 @@ class Crew:
         gone = self.sweep.cluster == "slurm" and self._watch.is_gone(member.job.job_id)
         if contents is None:
             over = gone if self.sweep.cluster == "slurm" else member.job.done()
+            if over and gone and slurm.was_cancelled(member.job.paths.stderr):
+                return UNBORN
             return f"worker ended before it began, see {member.job.paths.stderr}" if over else None
         if contents["ended"] is not None:
             return str(contents["ended"])

@@ -228,13 +228,18 @@ class _Overseer:
 
     def _bury(self, member: "Member", how: str) -> None:
         """See to what a worker that has ended left behind."""
+        from ccsweep.sweep.crew import UNBORN
         from ccsweep.sweep.trial import OUT_OF_TIME
-        from ccsweep.sweep.worker import DONE, EXHAUSTED, FAILED
+        from ccsweep.sweep.worker import DONE, EXHAUSTED, FAILED, STOPPED_WELL
 
         lost = self._settle_trials_of(member, Failed(Kind.MACHINE, how))
         full = not has_room(self.plan.folder.path)  # and it could not even write its lease
         useful = lost or (member.lease or {}).get("begun")
-        if full or how in (DONE, EXHAUSTED, OUT_OF_TIME) or (useful and not how.startswith(FAILED)):
+        if (
+            full
+            or how in (DONE, EXHAUSTED, OUT_OF_TIME, STOPPED_WELL, UNBORN)
+            or (useful and not how.startswith(FAILED))
+        ):
             self.deaths = 0
             return
         log.warning("%s: %s", member.name, how)

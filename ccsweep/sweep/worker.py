@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 DONE = "done"
-FAILED = "failed"
+FAILED, STOPPED_WELL = "failed", "stopped"
 GONE = "the sweeper is gone"
 EXHAUSTED = "all points of the space are done"
 MAX_FINITE = 100_000  # points of a space that is searched for untried ones
@@ -84,7 +84,7 @@ def work(payload: Payload, name: str, index: int, gpu: str | None) -> None:
         worker.prepare()
         worker.end(worker.work())
     except KeyboardInterrupt:
-        worker.end(OUT_OF_TIME if time_is_up() else "stopped")
+        worker.end(OUT_OF_TIME if time_is_up() else STOPPED_WELL)
     except BaseException as error:
         log.exception("worker %s", name)
         worker.end(f"{FAILED}: {describe(error)}")
@@ -102,8 +102,7 @@ class _Worker:
         self._missed = 0
         self._trial: Trial | None = None
         self._held: list[tuple[Trial, int]] = []
-        self._reuses = 0
-        self._begun = 0
+        self._reuses = self._begun = 0
         self._failed: Failed | None = None
         self.lease = lease.Lease(self.folder.lease(name), name, self._look_for_sweeper)
 
@@ -116,10 +115,11 @@ class _Worker:
 
         warnings.filterwarnings("ignore", module="optuna")
         Singleton.set_state(self.payload.singletons)  # resolvers, too
-        study = open_study(self.folder, self.plan.sweep.storage, ready=True)
-        begun = len(study.get_trials(deepcopy=False))
-        study.sampler = samplers.make(self.plan.sampler, self.plan.sweep.seed, begun, self.index)
-        self._random = random.Random(f"{self.plan.sweep.seed} {begun} {self.index}")
+        url = self.plan.sweep.storage
+        study = persistently(lambda: open_study(self.folder, url, True), also=(UserError,))
+        begun, seed = len(study.get_trials(deepcopy=False)), self.plan.sweep.seed
+        study.sampler = samplers.make(self.plan.sampler, seed, begun, self.index)
+        self._random = random.Random(f"{seed} {begun} {self.index}")
         context = self.payload.context
         composer = Composer(context.config_loader, self.payload.master)
         lock = FileLock(self.folder.claim_lock)

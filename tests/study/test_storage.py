@@ -381,6 +381,20 @@ def test_a_driver_of_a_database_that_stays_away(clock: Clock) -> None:
     assert str(caught.value) == "the server closed the connection"
 
 
+def test_who_opens_a_storage_waits_for_it_as_well(clock: Clock) -> None:
+    errors = [UserError("does not answer")] * 3
+
+    def action() -> str:
+        if errors:
+            raise errors.pop()
+        return "open"
+
+    with pytest.raises(UserError):
+        persistently(action)
+    assert persistently(action, also=(UserError,)) == "open"
+    assert clock.slept == [0.5, 1.0]
+
+
 def test_every_call_of_a_storage_is_patient(folder: StudyFolder, clock: Clock) -> None:
     study = create(folder, None, AIMS)
     kept = study._storage._backend

@@ -93,6 +93,14 @@ def cancel(numbers: Iterable[str]) -> None:
             log.warning("jobs %s could not be cancelled: %s", ", ".join(numbers), mask(str(error)))
 
 
+def was_cancelled(stderr: Path) -> bool:
+    """Whether SLURM says so in what a job has written: by a person, for another job, or with its node."""
+    try:
+        return "CANCELLED" in stderr.read_text(errors="replace")
+    except OSError:
+        return False
+
+
 def cancel_left_over(folder: Path) -> None:
     """End jobs that a sweeper that is gone has left waiting."""
     cancel(number for number, job in (jobs() or {}).items() if job.comment == str(folder))
