@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, locks that fall with their process, a user's own places."""
 
 import json
+import logging
 import os
 import re
 import stat
@@ -13,6 +14,8 @@ from typing import Any
 from ccsweep.errors import UserError, first_line, is_full_disk
 from ccsweep.interrupt import finishing
 
+log = logging.getLogger(__name__)
+_damaged: set[Path] = set()  # that this process has named
 _LEFTOVER = re.compile(r"\..+\.\d+|.+\.partial")  # as whole() names what it is not done with, and did once
 
 
@@ -74,6 +77,24 @@ def read_json(path: Path, hint: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}; {hint}")
     return content
+
+
+def read_json_if_whole(path: Path, hint: str) -> dict[str, Any] | None:
+    """The JSON object in a file; None where there is no file, or a damaged one, which one line names.
+
+    Args:
+        path: of the file.
+        hint: what follows from its being damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return read_json(path, hint)
+    except UserError as error:
+        if path not in _damaged:
+            log.warning("%s", error)
+        _damaged.add(path)
+        return None
 
 
 def check_sums(path: Path, hint: str) -> None:
@@ -154,10 +175,12 @@ def in_turn(
 
     Raises:
         TimeoutError: it was still held.
+        OSError: no file can be made there.
     """
     from filelock import FileLock, Timeout
 
     lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()  # FileLock takes a place where no file can be made for one where someone holds it
     held = FileLock(lock)
     try:
         held.acquire(timeout=seconds)

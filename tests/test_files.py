@@ -283,3 +283,8 @@ def test_whether_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Path, "write_bytes", full)
     assert not has_room(tmp_path)
+
+
+def test_a_place_where_no_lock_can_be_made_is_not_waited_for() -> None:
+    with pytest.raises(FileNotFoundError), sole(Path("/proc/lock"), "held", seconds=60):
+        pass

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ccsweep.config.places import root
 from ccsweep.dotted import leaves
@@ -45,6 +45,22 @@ def read_settings(path: Path) -> DictConfig:
     except Exception as error:  # YAML, OmegaConf and codecs raise a dozen kinds
         hint = "restore the file, or train the run again"
         raise UserError(f"{path}: cannot be read as settings ({first_line(error)}); {hint}") from error
+
+
+def read_overrides(path: Path) -> list[str]:
+    """The overrides that a run wrote down.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        content = OmegaConf.load(path)
+        if not isinstance(content, ListConfig):
+            raise ValueError("no list")
+        return [str(line) for line in content]
+    except Exception as error:  # YAML, OmegaConf and codecs raise a dozen kinds
+        hint = "restore the file, or train the run again"
+        raise UserError(f"{path}: cannot be read as overrides ({first_line(error)}); {hint}") from error
 
 
 @cache

@@ -39,7 +39,6 @@ whole or not at all.
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ from typing import Any
 from ccsweep.config.places import STUDIES, named
 from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
-from ccsweep.files import write_text
+from ccsweep.files import read_json_if_whole, write_text
 
 
 class _File:
@@ -81,7 +80,7 @@ class TrialFolder:
 
     def read_report(self) -> dict[str, Any] | None:
         """What the run left as its report, if it got that far."""
-        return _read(self.report)
+        return read_json_if_whole(self.report, "the run counts as one that has not ended")
 
     def write_report(self, report: Mapping[str, Any]) -> Path:
         """Write ``report.json``; returns its path."""
@@ -115,7 +114,7 @@ class StudyFolder:
 
     def read_confirmed(self) -> dict[str, Any] | None:
         """What task=confirm found, if it was given."""
-        return _read(self.confirmed)
+        return read_json_if_whole(self.confirmed, "task=confirm writes it anew")
 
     @property
     def name(self) -> str:
@@ -145,14 +144,6 @@ class StudyFolder:
     def trials(self) -> list[TrialFolder]:
         """The folders of all trials."""
         return [TrialFolder(path) for path in sorted((self.path / "trials").glob("*"))]
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None where there is none."""
-    with suppress(OSError, ValueError):
-        content = json.loads(path.read_text())
-        return content if isinstance(content, dict) else None
-    return None
 
 
 def study_folder(config: Config) -> StudyFolder:

@@ -17,7 +17,7 @@ from typing import Any
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from ccsweep.files import whole, write_text
+from ccsweep.files import read_json_if_whole, whole, write_text
 from ccsweep.study.folder import StudyFolder, TrialFolder
 
 log = logging.getLogger(__name__)
@@ -44,8 +44,9 @@ def records(folder: StudyFolder) -> list[FrozenTrial]:
     """The trials that have such an account, in the order of their numbers."""
     trials = []
     for place in folder.trials():
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            trials.append(_read(json.loads(place.record.read_text())))
+        account = read_json_if_whole(place.record, "its trial is taken from the storage alone")
+        with suppress(ValueError, KeyError, TypeError, AttributeError):  # whole, and of no trial
+            trials.extend([] if account is None else [_read(account)])
     return sorted(trials, key=lambda trial: trial.number)
 
 

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ccsweep import data
 from ccsweep.config.schema import TASKS, Config
 from ccsweep.errors import UserError
-from ccsweep.files import remove_leftovers, write_text
+from ccsweep.files import read_json_if_whole, remove_leftovers, write_text
 from ccsweep.study import record, storage
 from ccsweep.study.folder import StudyFolder, TrialFolder
 from ccsweep.study.notes import Kind, StudyNotes, note_study, notes, study_notes
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 LEFT_BEHIND = Failed(Kind.MACHINE, "its sweeper was gone", excused=True)
 # What a study is compared by: ``base`` is in the settings, and may be written in several ways.
+_UNCOMPARED = "the command is not compared with what the study began with"
 _COMPARED = ("objectives", "space", "conditions", "constraints", "sampler", "pruning", "seeds", "settings")
 _LOST = {"kind": Kind.STOPPED, "cause": "lost with the storage; it had no result of its own"}
 
@@ -85,11 +86,8 @@ def refuse_change(plan: Plan) -> None:
     Raises:
         UserError: what the study began with differs.
     """
-    try:
-        began = json.loads(plan.folder.definition.read_text())
-    except (OSError, ValueError):
-        return
-    if isinstance(began, dict):
+    began = read_json_if_whole(plan.folder.definition, _UNCOMPARED)
+    if began is not None:
         _refuse_change(plan, began)
 
 
@@ -220,10 +218,8 @@ def _is_of(folder: StudyFolder, known: StudyNotes) -> bool:
 
 def _id_of(folder: StudyFolder) -> str | None:
     """What was drawn when the study of ``folder`` began."""
-    with suppress(OSError, ValueError, AttributeError):
-        found = json.loads(folder.definition.read_text()).get("id")
-        return found if isinstance(found, str) else None
-    return None
+    found = (read_json_if_whole(folder.definition, _UNCOMPARED) or {}).get("id")
+    return found if isinstance(found, str) else None
 
 
 def _refuse_change(plan: Plan, began: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from ccsweep.config.check import check_values
-from ccsweep.config.composed import read_file, read_settings
+from ccsweep.config.composed import read_file, read_overrides, read_settings
 from ccsweep.config.keys import has_role, with_role
 from ccsweep.config.marks import Role
 from ccsweep.config.schema import Config, RanksConfig
@@ -141,7 +141,7 @@ def restored(folder: TrialFolder, load: Callable[[Config], "Dataset"]) -> tuple[
     found = TrialFolder(find_run(store_of(folder.path) or resolve_uri(None), settings.run).folder)
     trained: Config = OmegaConf.to_object(read_settings(found.settings))  # type: ignore[assignment]
     saved = checkpoint.best(found.path)
-    if changes_estimator([str(line) for line in OmegaConf.load(folder.overrides)]):
+    if changes_estimator(read_overrides(folder.overrides)):
         posthoc.refit(job, trained, saved, dataset.digest)
     else:
         checkpoint.load_network(job.module.network, saved)

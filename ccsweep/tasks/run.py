@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from ccsweep.config.check import check_values
+from ccsweep.config.composed import read_overrides
 from ccsweep.config.schema import Config
 from ccsweep.dotted import leaves
 from ccsweep.errors import UserError
@@ -152,7 +153,7 @@ def description(config: Config, dataset: "Dataset", folder: TrialFolder, said: s
 
 def command(folder: TrialFolder) -> str:
     """The command that runs it again."""
-    overrides = [str(line) for line in OmegaConf.load(folder.overrides)]
+    overrides = read_overrides(folder.overrides)
     own = [line for line in overrides if not line.startswith("tracking.sweep=")]  # its study's
     return shlex.join(["python", "-m", "ccsweep", *own])
 

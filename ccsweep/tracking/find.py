@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ccsweep.errors import UserError
-from ccsweep.files import user_cache, write_text
+from ccsweep.files import read_json_if_whole, user_cache, write_text
 from ccsweep.tracking.client import connect, store_errors
 from ccsweep.tracking.mask import mask
 from ccsweep.tracking.store import prepare, sqlite_path, sqlite_uri
@@ -167,10 +167,8 @@ def store_of(folder: Path) -> str | None:
 
 
 def _noted(folder: Path, what: str) -> str | None:
-    try:
-        found = json.loads((folder / RUN_FILE).read_text())[what]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    content = read_json_if_whole(folder / RUN_FILE, "its run is not known from here, only by its id")
+    found = (content or {}).get(what)
     return found if isinstance(found, str) else None
 
 

@@ -5,15 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna import Study
 
 from ccsweep.config.check import check
 from ccsweep.config.composed import composed
 from ccsweep.config.schema import Config
 from ccsweep.engine import clock, tune
-from ccsweep.study.folder import TrialFolder
+from ccsweep.study.folder import StudyFolder, TrialFolder
+from ccsweep.study.notes import Definition, Notes, StudyNotes, note, note_study
+from ccsweep.study.storage import create
+from ccsweep.study.trials import Completed, Rules, tell
 from ccsweep.tasks import benchmark, result, task
 from tests.conftest import User
 from tests.tasks.runs import SHORT
+
+AIMS = {"validation_error": "minimize", "measured_speedup_batch1": "maximize"}
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +73,23 @@ def place(quick: None, tmp_path_factory: pytest.TempPathFactory) -> Place:
 @pytest.fixture(scope="module")
 def trained(place: Place) -> dict[str, Any]:
     return place.run("trained", "training.epochs=2", "tracking.register=net")
+
+
+@pytest.fixture(scope="module")
+def searched(place: Place) -> tuple[StudyFolder, Study, list[dict[str, Any]]]:
+    """A study of two trials: one trained for an epoch, the other not long enough to be any good."""
+    folder = StudyFolder(place.folder / "study")
+    folder.path.mkdir()
+    study = create(folder, None, AIMS)
+    note_study(study, StudyNotes(definition=Definition(objectives=AIMS), folder=str(folder.path)))
+    aims = [f"+sweep.objectives.{key}={way}" for key, way in AIMS.items()]
+    reports = []
+    for number, own in enumerate(
+        (["training.epochs=2"], ["training.epochs=1", "training.learning_rate=1e-9"])
+    ):
+        trial = study.ask()
+        note(trial, Notes(folder=f"trials/{number}"))
+        swept = [f"tracking.sweep={folder.path}", "test=false", *aims, *own]
+        reports.append(place.run(f"study/trials/{number}", *swept))
+        tell(trial, Completed(reports[-1]), Rules(AIMS, [], 0))
+    return folder, study, reports

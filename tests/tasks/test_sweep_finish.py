@@ -9,34 +9,11 @@ from optuna import Study
 
 from ccsweep.engine import benchmark
 from ccsweep.study.folder import StudyFolder
-from ccsweep.study.notes import Definition, Notes, StudyNotes, note, note_study, study_notes
-from ccsweep.study.storage import create
-from ccsweep.study.trials import Completed, Rules, tell
+from ccsweep.study.notes import StudyNotes, note_study, study_notes
 from tests.tasks.conftest import Place
 
 pytestmark = pytest.mark.slow
-AIMS = {"validation_error": "minimize", "measured_speedup_batch1": "maximize"}
 SPEED = "measured_speedup_batch1"
-
-
-@pytest.fixture(scope="module")
-def searched(place: Place) -> tuple[StudyFolder, Study, list[dict[str, Any]]]:
-    """A study of two trials: one trained for an epoch, the other not long enough to be any good."""
-    folder = StudyFolder(place.folder / "study")
-    folder.path.mkdir()
-    study = create(folder, None, AIMS)
-    note_study(study, StudyNotes(definition=Definition(objectives=AIMS), folder=str(folder.path)))
-    aims = [f"+sweep.objectives.{key}={way}" for key, way in AIMS.items()]
-    reports = []
-    for number, own in enumerate(
-        (["training.epochs=2"], ["training.epochs=1", "training.learning_rate=1e-9"])
-    ):
-        trial = study.ask()
-        note(trial, Notes(folder=f"trials/{number}"))
-        swept = [f"tracking.sweep={folder.path}", "test=false", *aims, *own]
-        reports.append(place.run(f"study/trials/{number}", *swept))
-        tell(trial, Completed(reports[-1]), Rules(AIMS, [], 0))
-    return folder, study, reports
 
 
 def names(folder: Path) -> set[str]:
