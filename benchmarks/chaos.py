@@ -35,6 +35,7 @@ from ccsweep.tracking.find import FOLDER_TAG
 if TYPE_CHECKING:
     from optuna import Study
 
+PATIENCE = 1200  # seconds beyond those of chaos, in which what is left of the study has to be done
 DISK = 64  # MB of the disk that is filled
 TRAINING = ["training.epochs=1", "training.l1=interval(0,1e-3)", "sweep.sampler=random", "sweep.workers=2"]
 TRAINING += ["+sweep.objectives.validation_error=minimize", "tracking.system_metrics=false"]
@@ -94,9 +95,11 @@ class Chaos:
                 self.sweeper = sweeper
                 self.draw.choice(events)()
             for _ in range(5):
-                if sweeper.poll() is None and sweeper.wait(timeout=600) == 0:
+                if sweeper.poll() is None and sweeper.wait(timeout=PATIENCE + seconds) == 0:
                     break
                 sweeper = self.start()
+        except subprocess.TimeoutExpired:
+            raise Wrong(f"no end in {PATIENCE + seconds:.0f} s: {self.log.read_text()[-2000:]}") from None
         finally:
             if sweeper.poll() is None:
                 sweeper.kill()

@@ -23,6 +23,7 @@ from ccsweep.config.schema import TASKS, Config, SweepConfig
 from ccsweep.data import check as check_data
 from ccsweep.errors import UserError
 
+MOST_SEEDS = 100_000
 LARGEST_FLOAT = 3.4028235e38  # of float32
 
 
@@ -47,6 +48,8 @@ def check(cfg: DictConfig) -> Config:
     config = plain(cfg)
     _check_task(config)
     check_sweep(config.sweep)
+    _require(config.seeds >= 1, "seeds", config.seeds, "1 or more")
+    _require(config.seeds <= MOST_SEEDS, "seeds", config.seeds, f"at most {MOST_SEEDS:,}")
     if config.seeds != 1 and config.tracking.sweep is None and config.task != "confirm":
         raise UserError(
             f"seeds={config.seeds}: repeats the rows of a multirun; add -m, or set training.seed for one run"

@@ -37,9 +37,11 @@ def read_settings(path: Path) -> DictConfig:
         UserError: the file is damaged.
     """
     try:
-        settings = OmegaConf.merge(_defaults(), OmegaConf.load(path))
-        if not isinstance(settings, DictConfig):
-            raise ValueError("no mapping")
+        written = OmegaConf.load(path)
+        if not isinstance(written, DictConfig) or not written:
+            raise ValueError("no mapping" if written else "empty")
+        settings = OmegaConf.merge(_defaults(), written)
+        assert isinstance(settings, DictConfig)
         OmegaConf.to_object(settings)
         return settings
     except Exception as error:  # YAML, OmegaConf and codecs raise a dozen kinds

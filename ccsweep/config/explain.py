@@ -1,6 +1,7 @@
 """What Hydra and OmegaConf complain about, as one line a person can act on."""
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
@@ -11,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ccsweep.config.check import known_keys
 from ccsweep.config.keys import did_you_mean, schema, unknown_key
 from ccsweep.config.places import ADDED_GROUPS, groups
+from ccsweep.config.quoting import quoted
 from ccsweep.errors import UserError
 
 _SHOWN = 80  # characters
@@ -64,13 +66,20 @@ def explain(error: Exception) -> str:
         error: what Hydra or OmegaConf raised.
     """
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as key=value; quote lists, as in 'ranks.layers=[40,30,20]'"
+        key, _, value = str(error.override).partition("=")
+        hint = "quote lists, as in 'ranks.layers=[40,30,20]'"
+        if value and value[0] not in "[{('\"" and key.replace(".", "").replace("_", "").isalnum():
+            hint = f"put the value in quotes, as in {shlex.quote(f'{key}={quoted(value)}')}"
+        return f"{error.override}: cannot be read as key=value; {hint}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         file = str(error.missing_cfg_file)
         known = next((name for name in groups() if file.startswith(f"{name}/")), file.rpartition("/")[0])
         group, option = known, file.removeprefix(f"{known}/")
         return _unknown_option(group, option.removesuffix(".yaml"), list(error.options or []))
     text = f"{error}\n{error.__cause__ or ''}"
+    if "unexpected type annotation" in text:  # of Hydra's own class for a sweep
+        quotes = "\"+sweep.space={training.l1:'interval(0,1)'}\""
+        return f"a sweep within {{...}} is text; put it in quotes, as in {quotes}"
     if added := re.search(r"Could not append to config\. An item is already at '(.+?)'", text):
         return f"{added.group(1)}: has a value already; write {added.group(1)}=... without the plus"
     if unknown := re.search(r"Key '(.+?)' (?:is )?not in", text):

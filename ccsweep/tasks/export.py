@@ -80,7 +80,7 @@ def _path(to: str | None, otherwise: str) -> Path:
     path = _experiments() / f"{name}.yaml"
     if to is not None and ("/" in to or to.endswith(".yaml")):
         path = Path(to).expanduser().absolute()
-        path = path if path.suffix == ".yaml" else path.with_name(f"{path.name}.yaml")
+        path = path if path.suffix == ".yaml" else path.parent / f"{path.name}.yaml"  # also of /
         group = path.parent.name
         if path.parent != _experiments() and group in {*groups(), "hydra", ""}:
             raise UserError(

@@ -48,7 +48,7 @@ OF_STUDIES = {
 def refusal(place: Place, words: list[str], folder: Path) -> str | None:
     """What a command says of the damaged file; None where it does without."""
     try:
-        place.run(f"{folder.name}-out", *(word.format(folder=folder) for word in words))
+        place.run(f"{folder}-out", *(word.format(folder=folder) for word in words))
     except UserError as error:
         return str(error)
     return None
@@ -66,7 +66,7 @@ def test_of_a_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for reader, words in READERS.items():
-        folder = tmp_path / reader
+        folder = tmp_path / reader.replace("=", "-")
         shutil.copytree(place.folder / "trained", folder)
         damaged = folder / file
         damaged.write_bytes(DAMAGE[how](damaged.read_bytes()))
@@ -90,7 +90,7 @@ def test_of_a_study(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for reader, words in OF_STUDIES.items():
-        folder = tmp_path / reader
+        folder = tmp_path / reader.replace("=", "-")
         shutil.copytree(searched[0].path, folder)
         damaged = folder / file
         damaged.parent.mkdir(exist_ok=True)
@@ -99,5 +99,5 @@ def test_of_a_study(
         named = [said] if said is not None else [m for m in caplog.messages if m.startswith(str(damaged))]
         assert all(str(damaged) in line or damaged.name == "study.journal" for line in named), named
         assert not any("\n" in line for line in named)
-        if file == "study.journal":
+        if file == "study.journal" and how != "cut off":  # up to there it can be read
             assert said is not None

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from traceback import extract_tb
 
 import numpy as np
 import torch
 
 from ccsweep.data.dataset import Dataset, Request, Scaling, Split, digest
 from ccsweep.data.own.reading import Arrays, from_mapping, read
-from ccsweep.errors import UserError
+from ccsweep.errors import UserError, first_line
 
 CYCLE = ("train", "train", "test", "train", "validation", "train", "train", "test", "train", "train")
 """Where the rows of a class go, over and over; of groups, whole ones."""
@@ -138,11 +139,18 @@ def _loaded(request: Request, of: str) -> Arrays | Dataset:
         sys.path.insert(0, here)
     try:
         loader = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             f"{of}: cannot be imported ({error}); expected module:function, in {here} or installed"
         ) from error
-    found = loader(request)
+    try:
+        found = loader(request)
+    except UserError:
+        raise
+    except Exception as error:
+        frame = extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{of}: failed in {frame.filename}:{frame.lineno} ({reason}); mend it") from error
     if isinstance(found, Dataset):
         return found
     if isinstance(found, Mapping):

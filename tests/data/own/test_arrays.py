@@ -171,6 +171,7 @@ def test_a_function_instead_of_a_file(tmp_path, monkeypatch):
         "def named(request):\n    return {'X': np.eye(40), 'y': np.arange(40) % 2}\n"
         "def whole(request):\n    from ccsweep.data.digits import load\n    return load(request)\n"
         "def nothing(request):\n    return None\n"
+        "def wrong(request):\n    return request.file + 1\n"
     )
     pair, named = (load("arrays", loader=f"my_loader:{name}") for name in ("pair", "named"))
     assert (pair.label, pair.features, pair.classes) == ("pair", 40, 2)
@@ -184,6 +185,11 @@ def test_a_function_instead_of_a_file(tmp_path, monkeypatch):
         "data.loader=my_loader:absent: cannot be imported (module 'my_loader' has no attribute 'absent'); expected "
         f"module:function, in {tmp_path} or installed"
     )
+    assert refusal(loader="my_loader:wrong") == (
+        f"data.loader=my_loader:wrong: failed in {tmp_path}/my_loader.py:12 (TypeError: unsupported operand type(s) "
+        "for +: 'NoneType' and 'int'); mend it"
+    )
+    assert refusal(loader=":").startswith("data.loader=:: cannot be imported (Empty module name); expected ")
     assert refusal(loader="nobody") == (
         "data.loader=nobody: expected module:function, or the name of an entry point in the group ccsweep.data "
         "(installed: none)"
