@@ -77,7 +77,7 @@ def explain(error: Exception) -> str:
         group, option = known, file.removeprefix(f"{known}/")
         return _unknown_option(group, option.removesuffix(".yaml"), list(error.options or []))
     text = f"{error}\n{error.__cause__ or ''}"
-    if "unexpected type annotation" in text:  # of Hydra's own class for a sweep
+    if "type annotation: Set[str]" in text:  # of Hydra's own class for a sweep
         quotes = "\"+sweep.space={training.l1:'interval(0,1)'}\""
         return f"a sweep within {{...}} is text; put it in quotes, as in {quotes}"
     if added := re.search(r"Could not append to config\. An item is already at '(.+?)'", text):

@@ -71,7 +71,8 @@ def test_of_a_run(
         damaged = folder / file
         damaged.write_bytes(DAMAGE[how](damaged.read_bytes()))
         said = refusal(place, words, folder)
-        assert (said is not None) >= ((file, reader) in NEEDED)
+        half_may_be_whole = (file, how) == ("config.yaml", "cut off")  # in YAML; older runs lack keys, too
+        assert said is not None or (file, reader) not in NEEDED or half_may_be_whole
         assert said is None or (said.startswith(f"{damaged}: ") and "; " in said and "\n" not in said)
         if said is None and file == "run.json":
             (named,) = [line for line in caplog.messages if line.startswith(f"{damaged}: ")]
