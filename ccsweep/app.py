@@ -11,7 +11,7 @@ import shlex
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -38,6 +38,18 @@ _TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 # At import, so that a worker that a launcher starts in another process has them too.
 register()
+
+
+class ToStandardError(logging.StreamHandler[TextIO]):
+    """Log lines go where standard error goes at that moment: above a bar while one is drawn, not into it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        """What the process prints errors to now."""
+        return sys.stderr
 
 
 def run_task(cfg: DictConfig) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """The command line itself: quick to answer, one line for a mistake, found from anywhere."""
 
 import contextlib
+import io
+import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,9 +12,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
 from benchmarks import fuzz
 from benchmarks.chaos import small_disk
+from ccsweep.app import ToStandardError
 from ccsweep.config.places import root
 from tests.conftest import ROOT, User
 from tests.report.study import studies
@@ -220,3 +226,15 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(user: Us
         done = user.run(f"training.resume={disk}/run")
         assert done.returncode == 0, done.stderr
         assert [stored.info.status for stored in user.runs()] == ["FINISHED"]
+
+
+def test_log_lines_stand_above_a_bar():
+    """Rich takes over standard error while it draws; a handler with a stream of its own would write into it."""
+    screen = Console(file=io.StringIO(), force_terminal=True, width=60, color_system=None)
+    record = logging.LogRecord("a", logging.INFO, __file__, 1, "compiled in 3 s", (), None)
+    with Progress(console=screen, auto_refresh=False) as bar:
+        bar.add_task("training", total=2)
+        bar.refresh()
+        ToStandardError().emit(record)
+    (line,) = [line for line in screen.file.getvalue().splitlines() if "compiled" in line]
+    assert re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).strip() == "compiled in 3 s"
