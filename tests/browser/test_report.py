@@ -24,5 +24,7 @@ def test_the_page_of_a_study(width: int, dark: bool, home: User, browser: Browse
     browser.open(page.as_uri(), width=width, dark=dark)
     browser.wait("return document.querySelectorAll('.main-svg').length > 0")
     assert browser.errors() == []
+    colour = browser("return getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert (max(colour) < 80) if dark else (min(colour) > 200)
     assert browser("return document.documentElement.scrollWidth") <= width
     assert browser(WIDER) == []
