@@ -11,7 +11,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from ccsweep.engine.benchmark import Answers, Comparison
+from ccsweep.engine.benchmark import HONEST, Answers, Comparison
 from ccsweep.engine.plan import LayerPlan, Plan
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE, WAYS, LayerCost, limit, products
 from ccsweep.report.canvas import (
@@ -44,6 +44,7 @@ def show(report: dict[str, Any], comparisons: Sequence[Comparison]) -> None:
     console.print(
         "changed: answers other than the network's own in float32 with its gates; error: on test images, %"
     )
+    console.print(f"peer: speed-up over the fastest peer that changes at most {HONEST:.0%} of the answers")
     console.print(_times(comparisons))
     unavailable = {name: why for compared in comparisons for name, why in compared.unavailable.items()}
     for name, why in unavailable.items():

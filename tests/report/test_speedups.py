@@ -29,14 +29,15 @@ def compared(batch: int, rank: int | None = 8, density: float = 0.3) -> Comparis
     timings = {EAGER: Timing(120.0, 110.0, 130.5, 9), ENGINE: Timing(60.0, 59.0, 62.0, 9)}
     gain, lead = Interval(2.0, 1.9, 2.1), Interval(0.5, 0.4, 0.6)
     timings = {EAGER: timings[EAGER], "torch int8": Timing(30.0, 29.0, 31.0, 9), ENGINE: timings[ENGINE]}
-    answers = {EAGER: Answers(0.0125, 21.4), ENGINE: Answers(0.0, 20.0)}
+    answers = {EAGER: Answers(0.0125, 21.4), "torch int8": Answers(0.001, None), ENGINE: Answers(0.0, 20.0)}
     missing = {"ONNX Runtime": "not installed [yet]"}
-    return Comparison(plan, timings, missing, 0.0125, gain, lead, answers)
+    return Comparison(plan, timings, missing, answers, gain, lead)
 
 
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     show(REPORT | {"cpu": "A CPU [x]", "instructions": ["AMX"], "images": 1000}, [compared(1), compared(256)])
     shown = capsys.readouterr().out
+    assert "peer: speed-up over the fastest peer that changes at most 1% of the answers" in shown
     rows = [line.split() for line in shown.splitlines()]
     end = ["2.00x", "0.50x", "0.00%", "20.00"]
     assert ["256", "1", "ccsweep", "engine", "60.0", "59.0", "to", "62.0", *end] in rows
@@ -54,7 +55,7 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
         "1.25%",
         "21.40",
     ] in rows
-    assert ["256", "1", "torch", "int8", "30.0", "29.0", "to", "31.0", "4.00x", "1.00x", "-", "-"] in rows
+    assert ["256", "1", "torch", "int8", "30.0", "29.0", "to", "31.0", "4.00x", "1.00x", "0.10%", "-"] in rows
     for text in (
         "SVHN sample (8,000 training digits)  4-3-2  ranks 2",
         "timed on A CPU [x], AMX: ",
