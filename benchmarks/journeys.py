@@ -45,7 +45,9 @@ def installed(wheel: Path, folder: Path) -> Path:
 def environment(python: Path) -> dict[str, str]:
     """Variables for a shell whose ``python`` is this one."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("CCSWEEP", "MLFLOW", "PYTHON"))}
-    return kept | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+    # The scripts of what it depends on, such as uvicorn, are beside this python.
+    places = (python.parent, Path(sys.executable).parent, os.environ["PATH"])
+    return kept | {"PATH": os.pathsep.join(map(str, places))}
 
 
 def main(chosen: list[str]) -> None:
