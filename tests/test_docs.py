@@ -24,7 +24,7 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_the_figures_of_the_page_are_those_of_the_code():
-    from ccsweep.engine.accelerate import call, gates, keep
+    from ccsweep.engine.accelerate import call, keep
     from ccsweep.engine.accelerate.report import CONFIDENCE, samples_needed
 
     inputs = -(-samples_needed(0.001) // (1 - call.FITTING - call.CHOOSING))
@@ -32,7 +32,7 @@ def test_the_figures_of_the_page_are_those_of_the_code():
     assert f"with {CONFIDENCE:.0%}".replace("%", " %") in PAGE
     assert f"at most {keep.VALUES:.0%}".replace("%", " %") in PAGE
     assert f"within {keep.LOOSE:.0%}".replace("%", " %") in PAGE
-    assert (gates.SAFETY, call.FITTING, call.CHOOSING) == (3, 1 / 4, 1 / 4)
+    assert (keep.SURER, keep.STEADY, call.FITTING, call.CHOOSING) == (3, 1.5, 1 / 4, 1 / 4)
 
 
 def test_the_site_is_whole(tmp_path):

@@ -48,6 +48,11 @@ def connect(folder: StudyFolder, url: str | None, ready: bool = False) -> "BaseS
     Raises:
         UserError: nobody answers, the URL means nothing, or a file cannot be read or written.
     """
+    return _patient(_connect(folder, url, ready))
+
+
+def _connect(folder: StudyFolder, url: str | None, ready: bool = False) -> "BaseStorage":
+    """The same, whose calls are made once."""
     _quiet()
     if url is not None:
         return _database(url, ready)
@@ -76,7 +81,7 @@ def connect(folder: StudyFolder, url: str | None, ready: bool = False) -> "BaseS
     path = folder.journal
     try:
         lock = JournalFileSymlinkLock(str(path), grace_period=_LOCK_SECONDS)
-        return _patient(JournalStorage(Whole(str(path), lock_obj=lock)))
+        return JournalStorage(Whole(str(path), lock_obj=lock))
     except OSError as error:
         raise _unwritable(path, error) from error
     except Exception as error:  # Optuna raises a dozen kinds, one for each way a line can be wrong
@@ -124,7 +129,7 @@ def create(folder: StudyFolder, url: str | None, objectives: dict[str, str]) -> 
     import optuna
     from optuna.exceptions import ExperimentalWarning
 
-    storage = connect(folder, url)
+    storage = _connect(folder, url)  # who begins a study is told at once what is wrong with its storage
     directions: list[Any] = list(objectives.values())
     try:
         study = optuna.create_study(
@@ -143,7 +148,7 @@ def create(folder: StudyFolder, url: str | None, objectives: dict[str, str]) -> 
         if url is None:
             raise
         raise UserError(f"sweep.storage={mask(url)}: failed ({reason_of(error)}); {_HINT}") from error
-    return study
+    return optuna.load_study(study_name=study.study_name, storage=_patient(storage))
 
 
 def persistently(
@@ -254,7 +259,7 @@ def _database(url: str, ready: bool) -> "BaseStorage":
         storage = RDBStorage(
             url, engine_kwargs=options, skip_compatibility_check=ready, skip_table_creation=ready
         )
-        return _patient(_CachedStorage(storage))
+        return _CachedStorage(storage)
     except Exception as error:
         raise UserError(f"{shown}: cannot be used ({reason_of(error)}); {_HINT}") from error
 

@@ -481,7 +481,8 @@ def test_trials_of_a_study_that_was_opened_count_on(folder: StudyFolder) -> None
     assert [trial.number for trial in open_study(folder).get_trials()] == [0, 1, 2]
 
 
-def test_a_full_disk_leaves_no_half_line(folder: StudyFolder) -> None:
+def test_a_full_disk_leaves_no_half_line(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "PATIENCE", 0.0)
     study = create(folder, None, AIMS)
     whole = folder.journal.read_bytes()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

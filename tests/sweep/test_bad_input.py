@@ -111,10 +111,6 @@ SWEEPS = "expected choice(a,b), range(1,10) or interval(0,1)"
             "sweep.sampler=tpe,random: is the same for all trials; expected one value",
         ),
         (
-            ["training.l1=0,1", "sweep.cluster=slurm"],
-            "sweep.cluster=slurm: there is no srun here; expected a SLURM cluster, or local",
-        ),
-        (
             ["training.l1=0,1", "sweep.storage=nothing"],
             "sweep.storage=nothing: is no URL of a storage; expected for example sqlite:////tmp/study.db or postgresql+psycopg://user@host/name",
         ),
@@ -129,6 +125,15 @@ def test_one_line(overrides: list[str], complaint: str, sweep: Sweep) -> None:
         sweep(*overrides)
     assert str(caught.value) == complaint
     assert computed() == []
+
+
+def test_no_cluster_here(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        sweep("training.l1=0,1", "sweep.cluster=slurm")
+    assert (
+        str(caught.value) == "sweep.cluster=slurm: there is no srun here; expected a SLURM cluster, or local"
+    )
 
 
 def test_a_path_that_cannot_be_written(shell: Shell) -> None:
