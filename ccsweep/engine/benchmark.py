@@ -208,7 +208,7 @@ def _made(
     """Torch and the peers, without gates and with them; and why others are unavailable."""
     made: dict[str, Run | Apart] = {}
     unavailable: dict[str, str] = {}
-    plain = [layer._replace(gate=None) for layer in layers]
+    plain = _ungated(layers)
     gates = any(layer.gate for layer in layers)
     for peer, make in {EAGER: _eager, **with_peers}.items():
         variants = {peer: plain, f"{peer}, gated": layers} if gates and peer != EXACT else {peer: plain}
@@ -219,6 +219,11 @@ def _made(
                 unavailable[name] = str(reason)
                 break
     return made, unavailable
+
+
+def _ungated(layers: Sequence[Layer]) -> list[Layer]:
+    """Every unit computed: what torch in float32 runs, whose time all speed-ups are over, of a control's too."""
+    return [layer._replace(gate=None) for layer in layers]
 
 
 def _eager(layers: Sequence[Layer], calibration: Tensor, batches: Sequence[Tensor], threads: int) -> Run:
@@ -311,7 +316,7 @@ class Timed(NamedTuple):
 def compare_networks(
     networks: Mapping[Name, Timed], batch_size: int, rounds: int = ROUNDS, seconds: float = ROUND_SECONDS
 ) -> dict[Name, list[float]]:
-    """How much faster each network is on the engine than in torch eager, with one thread, round by round.
+    """How much faster each is on the engine than in torch eager without gates, one thread, round by round.
 
     A process lays weights out in memory once, and how it does is part of how fast they run. So each round
     lays them out anew, and times all networks in a new order: :func:`~ccsweep.engine.clock.around_median` of
@@ -328,7 +333,7 @@ def compare_networks(
         engine = compile(
             timed.network, timed.calibration, batch_size, 1, seconds=PLAN_SECONDS, libraries=False
         )
-        made[name] = (engine, layers_of(timed.network), split(timed.inputs, batch_size))
+        made[name] = (engine, _ungated(layers_of(timed.network)), split(timed.inputs, batch_size))
     found: dict[Name, list[float]] = {name: [] for name in networks}
     with torch_threads(1):
         for _ in range(rounds):

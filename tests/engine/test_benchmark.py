@@ -211,6 +211,20 @@ def test_networks_are_timed_beside_each_other(network):
         assert all(0 < gain < 100 for gain in rounds)
 
 
+def test_networks_are_all_timed_against_torch_without_gates(network, monkeypatch):
+    """Else a gate that costs torch much would be a speed-up."""
+    gates, eager = [], benchmark.peers.eager
+
+    def seen(layers):
+        gates.extend(layer.gate for layer in layers)
+        return eager(layers)
+
+    monkeypatch.setattr(benchmark.peers, "eager", seen)
+    timed = Timed(network, torch.randn(64, 40), torch.randn(64, 40))
+    compare_networks({"gated": timed}, 16, rounds=1, seconds=0.01)
+    assert gates and not any(gates)
+
+
 def test_all_candidates_get_the_same_threads_and_batches(network, monkeypatch):
     asked, seen = {}, []
     inputs = torch.randn(40, 40)

@@ -57,7 +57,13 @@ def test_confirming_goes_on_after_a_kill_and_computes_nothing_twice(user: User) 
 def test_a_study_that_trains_nothing_is_refused(user: User) -> None:
     trained = user.run("training.epochs=1", "hydra.run.dir=run")
     assert trained.returncode == 0, trained.stderr
-    swept = ("-m", "task=evaluate", "run=run", "ranks=8-8", "+sweep.objectives.validation_error=minimize")
+    swept = (
+        "-m",
+        "task=evaluate",
+        "run=run",
+        "ranks.layers=[8,8]",
+        "+sweep.objectives.validation_error=minimize",
+    )
     study = user.run(
         *swept, "estimator.threshold=interval(0,1)", "sweep.n_trials=1", "sweep.name=again", timeout=400
     )

@@ -95,10 +95,9 @@ def test_its_model_gives_the_networks_answers(place: Place, trained: dict[str, A
 def test_mlflow_predicts_with_it_on_the_command_line(place: Place, trained: dict[str, Any]) -> None:
     (place.folder / "inputs.json").write_text(json.dumps({"inputs": IMAGES.tolist()}))
     answers = place.folder / "answers.json"
-    model, files = (
-        f"runs:/{trained['run_id']}/network",
-        ["-i", str(place.folder / "inputs.json"), "-o", str(answers)],
-    )
+    (logged,) = place.client.get_run(trained["run_id"]).outputs.model_outputs
+    model = f"models:/{logged.model_id}"
+    files = ["-i", str(place.folder / "inputs.json"), "-o", str(answers)]
     done = subprocess.run(
         [sys.executable, "-m", "mlflow", "models", "predict", "--env-manager", "local", "-m", model, *files],
         env={"PATH": "/usr/bin:/bin", "MLFLOW_TRACKING_URI": place.uri, "MLFLOW_DISABLE_TELEMETRY": "true"},
