@@ -222,7 +222,7 @@ def _made(
 
 
 def _ungated(layers: Sequence[Layer]) -> list[Layer]:
-    """Every unit computed: what torch in float32 runs, whose time all speed-ups are over, of a control's too."""
+    """Every unit computed, as torch in float32 runs it: all speed-ups are over that."""
     return [layer._replace(gate=None) for layer in layers]
 
 

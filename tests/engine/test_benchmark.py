@@ -222,7 +222,8 @@ def test_networks_are_all_timed_against_torch_without_gates(network, monkeypatch
     monkeypatch.setattr(benchmark.peers, "eager", seen)
     timed = Timed(network, torch.randn(64, 40), torch.randn(64, 40))
     compare_networks({"gated": timed}, 16, rounds=1, seconds=0.01)
-    assert gates and not any(gates)
+    assert len(gates) > 1
+    assert not any(gates)
 
 
 def test_all_candidates_get_the_same_threads_and_batches(network, monkeypatch):
