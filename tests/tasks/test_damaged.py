@@ -54,6 +54,15 @@ def refusal(place: Place, words: list[str], folder: Path) -> str | None:
     return None
 
 
+def copied(source: Path, folder: Path, file: str, how: str) -> Path:
+    """A copy of ``source`` in ``folder``; returns its one file that is damaged."""
+    shutil.copytree(source, folder)
+    damaged = folder / file
+    damaged.parent.mkdir(exist_ok=True)
+    damaged.write_bytes(DAMAGE[how](damaged.read_bytes() if damaged.exists() else b"{}"))
+    return damaged
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", DAMAGE)
 @pytest.mark.parametrize("file", OF_A_RUN)
@@ -67,9 +76,7 @@ def test_of_a_run(
 ) -> None:
     for reader, words in READERS.items():
         folder = tmp_path / reader.replace("=", "-")
-        shutil.copytree(place.folder / "trained", folder)
-        damaged = folder / file
-        damaged.write_bytes(DAMAGE[how](damaged.read_bytes()))
+        damaged = copied(place.folder / "trained", folder, file, how)
         said = refusal(place, words, folder)
         half_may_be_whole = (file, how) == ("config.yaml", "cut off")  # in YAML; older runs lack keys, too
         assert said is not None or (file, reader) not in NEEDED or half_may_be_whole
@@ -92,10 +99,7 @@ def test_of_a_study(
 ) -> None:
     for reader, words in OF_STUDIES.items():
         folder = tmp_path / reader.replace("=", "-")
-        shutil.copytree(searched[0].path, folder)
-        damaged = folder / file
-        damaged.parent.mkdir(exist_ok=True)
-        damaged.write_bytes(DAMAGE[how](damaged.read_bytes() if damaged.exists() else b"{}"))
+        damaged = copied(searched[0].path, folder, file, how)
         said = refusal(place, words, folder)
         named = [said] if said is not None else [m for m in caplog.messages if m.startswith(str(damaged))]
         assert all(str(damaged) in line or damaged.name == "study.journal" for line in named), named
