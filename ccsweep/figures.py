@@ -78,6 +78,8 @@ def in_study(key: str) -> str:
 
 
 LOAD = Figure("timing_load", "cores that others kept busy while it was timed", better="minimize")
+SHARED = 0.2
+"""So much load, and a machine was shared while it timed."""
 
 MEASURED = (1, 256)
 """Batch sizes that every trained run is timed at."""

@@ -175,6 +175,7 @@ class SweepConfig:
     slurm: dict[str, Any]
     retries: Annotated[int, Ge(0), "0 or more"]
     trial_timeout: Annotated[float | None, Gt(0), "a positive number of minutes, or null"]
+    timing_on: str | None
     storage: str | None
     preview: Annotated[int | None, Gt(0), "a positive number of points, or null"]
     paper: dict[str, float]

@@ -3,21 +3,20 @@
 Two timings would measure each other; a busy moment of the machine should hit all candidates.
 """
 
+import errno
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from math import comb
-from pathlib import Path
 from statistics import median
 from typing import Protocol, TypeVar, runtime_checkable
 
 import psutil
-
-from ccsweep.files import in_turn, private_folder
 
 log = logging.getLogger("ccsweep.engine")
 
@@ -26,6 +25,7 @@ LEAST = 7  # turns of each candidate, however long they take
 WARM_UP = 1e-3  # seconds of a turn before it is timed, at least one call
 LONGEST = 600.0  # seconds to wait for another timing to end
 TURN = 2e-3  # seconds of a turn, at least one call
+LOCK = "\0ccsweep timing"  # of a socket of the host without a file, which one process at a time has
 CONFIDENCE = 0.95
 NARROW = 0.02  # half an interval's width over its value, with which a race has seen enough
 
@@ -157,25 +157,34 @@ def pinned() -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def lock_file() -> Path:
-    """What a process of this user holds while it times; nobody else can hold it."""
-    return private_folder() / "timing.lock"
-
-
 @contextmanager
 def alone() -> Iterator[None]:
-    """Time nothing else of this user's on this host meanwhile; says so when it has to wait.
+    """Time nothing else on this host meanwhile; says so when it has to wait.
 
-    The lock falls with the process, however that ends. It keeps timings apart, not a timing and a
-    training beside it. Whoever has waited for ten minutes times beside the others, and says so.
+    What is held is a name, not a file: each job of a cluster may have a temporary folder of its own. It falls
+    with the process, however that ends, and keeps timings apart, not a timing and a training beside it.
+    Whoever has waited for ten minutes times beside the others, and says so.
     """
-
-    def tell() -> None:
-        log.info("waiting for another run on this host to end its timing")
-
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(in_turn(lock_file(), tell, longest=LONGEST))
-        except OSError as error:
-            log.warning("other runs may be timed at the same time: %s", error)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as held:
+        _take(held)
         yield
+
+
+def _take(held: socket.socket) -> None:
+    began, told = time.monotonic(), False
+    beside = "other runs may be timed at the same time"
+    while True:
+        try:
+            held.bind(LOCK)
+            return
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                log.warning("%s: %s", beside, error)
+                return
+        if time.monotonic() - began > LONGEST:
+            log.warning("%s: one on this host has not ended for %.0f s", beside, LONGEST)
+            return
+        if not told:
+            log.info("waiting for another run on this host to end its timing")
+        told = True
+        time.sleep(0.05)

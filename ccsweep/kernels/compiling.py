@@ -21,9 +21,11 @@ from llvmlite import ir
 from numba.core import caching, event
 from numba.core.registry import cpu_target
 
-from ccsweep.files import private_folder
+from ccsweep.files import in_turn, private_folder
 
 HERE = Path(__file__).parent
+WAIT = 60.0
+"""Seconds to wait for another process that keeps what it compiled; TimeoutError is an OSError."""
 
 log = logging.getLogger("ccsweep.kernels")
 
@@ -104,8 +106,9 @@ class _Cache(caching.FunctionCache):
     _impl_class = _Places
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        try:
-            super().save_overload(sig, data)
+        try:  # numba reads its index and writes it anew: two at once would lose one's, or mix up their files
+            with in_turn(Path(self.cache_path, ".lock"), longest=WAIT):
+                super().save_overload(sig, data)
         except OSError as error:  # a full disk should not end what it only makes faster
             log.warning("compiled kernels are not kept in %s: %s", self.cache_path, error)
 

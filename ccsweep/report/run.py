@@ -14,7 +14,9 @@ from rich.table import Table
 from ccsweep.config.schema import Config
 from ccsweep.figures import (
     LAYERS,
+    LOAD,
     MEASURED,
+    SHARED,
     SPEEDUP,
     TEST_ERROR,
     TEST_ERROR_DEVIATION,
@@ -128,7 +130,9 @@ def show(report: dict[str, Any]) -> None:
         f" {told(TRAINING_SPEEDUP)} with training's refreshes (counted, not timed)"
     )
     if times := _measured(report, measured):
-        console.print(f"measured, 1 thread, engine over torch: {times}")
+        shared = report.get(LOAD.key, 0.0) > SHARED
+        beside = f" (shared: others kept {LOAD.text(report[LOAD.key])} cores busy)" if shared else ""
+        console.print(f"measured, 1 thread, engine over torch: {times}{beside}")
     if times := _measured(report, ahead):
         console.print(f"over the fastest of torch and ONNX Runtime, float32, bfloat16 or int8: {times}")
     since = " since it was resumed" if report["resumed"] else ""

@@ -6,6 +6,7 @@ them from :func:`settled`.
 """
 
 import copy
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from ccsweep.figures import high, in_study, low
+from ccsweep.figures import MEASURED, ahead, high, in_study, low, measured
 from ccsweep.study.front import Objectives, counted, is_feasible, pareto
-from ccsweep.study.notes import notes, study_notes
+from ccsweep.study.notes import StudyNotes, notes, study_notes
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -27,7 +28,58 @@ Speeds = Mapping[str, Sequence[float]]
 def trials_of(study: "Study") -> list[FrozenTrial]:
     """All trials of a study, :func:`settled`."""
     known = study_notes(study)
-    return settled(study.get_trials(deepcopy=False), known.definition.aims, known.alone)
+    found = settled(study.get_trials(deepcopy=False), known.definition.aims, _alone(known))
+    return [trial if is_comparable(trial, known) else _out(trial, known) for trial in found]
+
+
+def is_comparable(trial: FrozenTrial, known: StudyNotes) -> bool:
+    """Whether the trial's speeds are of the type of CPU that ``sweep.timing_on`` asks for."""
+    return not _is_timed(known) or is_on(known.timing_on, timed_on(trial, known))
+
+
+def is_on(asked: str | None, cpu: str | None) -> bool:
+    """Whether a CPU is of the type that ``sweep.timing_on`` asks for: a part of its name, null any."""
+    return asked is None or (cpu is not None and asked.lower() in cpu.lower())
+
+
+def timed_on(trial: FrozenTrial, known: StudyNotes) -> str | None:
+    """The type of CPU that the speeds of a trial are of; None for one that is not known."""
+    number = str(trial.number)
+    return known.alone_on.get(number) if number in _alone(known) else notes(trial).report.get("cpu")
+
+
+def mixture(study: "Study") -> str | None:
+    """One line, if speeds on the front were measured on several types of CPU, which compare little."""
+    known = study_notes(study)
+    if not _is_timed(known):
+        return None
+    best = pareto(trials_of(study), known.definition.aims)
+    counts = Counter(cpu for trial in best if (cpu := timed_on(trial, known)) is not None)
+    if len(counts) < 2:
+        return None
+    listed = ", ".join(f"{cpu} ({count} trials)" for cpu, count in counts.most_common())
+    return (
+        f"speeds on the front were measured on {len(counts)} types of CPU and compare little: {listed}; "
+        "sweep.timing_on=TYPE keeps those of one"
+    )
+
+
+def _is_timed(known: StudyNotes) -> bool:
+    """Whether the study aims at something that was measured by the clock."""
+    return any(key in (measured(n).key, ahead(n).key) for key in known.definition.aims for n in MEASURED)
+
+
+def _alone(known: StudyNotes) -> dict[str, dict[str, list[float]]]:
+    """The speeds measured alone, on the type of CPU that is asked for."""
+    on = known.alone_on
+    return {n: speeds for n, speeds in known.alone.items() if is_on(known.timing_on, on.get(n))}
+
+
+def _out(trial: FrozenTrial, known: StudyNotes) -> FrozenTrial:
+    """A copy of a trial that keeps not one constraint more: that its speeds are of the right type of CPU."""
+    changed = copy.copy(trial)
+    changed.system_attrs = {**trial.system_attrs, f"constraints:timed on {known.timing_on}": 1.0}
+    return changed
 
 
 def settled(
@@ -106,11 +158,12 @@ def reaching(trials: Sequence[FrozenTrial], objectives: Objectives) -> list[Froz
 def due(study: "Study") -> list[FrozenTrial]:
     """The trials that are yet to be timed alone, of those that trained a network."""
     known = study_notes(study)
-    now = trials_of(study)
+    alone = _alone(known)
+    now = settled(study.get_trials(deepcopy=False), known.definition.aims, alone)
     wanted = {
         t.number: t for t in (*reaching(now, known.definition.aims), *pareto(now, known.definition.aims))
     }
-    return [t for number, t in sorted(wanted.items()) if str(number) not in known.alone and _ran(t)]
+    return [t for number, t in sorted(wanted.items()) if str(number) not in alone and _ran(t)]
 
 
 def _ran(trial: FrozenTrial) -> bool:

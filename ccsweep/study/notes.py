@@ -132,6 +132,10 @@ class StudyNotes:
     """Its run in MLflow."""
     alone: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     """By trial and figure the speed-up that was measured alone, and the ends of its interval."""
+    alone_on: dict[str, str] = field(default_factory=dict)
+    """By trial the type of CPU that this was on."""
+    timing_on: str | None = None
+    """A part of the name of the CPU whose speeds count alone."""
     logged: int = 0
     """How many completed trials the parent run has metrics of."""
 

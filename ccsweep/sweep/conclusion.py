@@ -11,6 +11,7 @@ from ccsweep.errors import UserError
 from ccsweep.figures import VALIDATION_ERROR
 from ccsweep.report import following, grid
 from ccsweep.report.grid import Entry, Row, grouped, rows
+from ccsweep.study import alone
 from ccsweep.study.notes import notes
 from ccsweep.study.trials import last_attempts, params_of, sort
 from ccsweep.sweep.plan import Plan
@@ -45,6 +46,8 @@ def say_what_is_next(plan: Plan, study: "Study", files: Sequence[Path]) -> None:
 def _write_page(plan: Plan, study: "Study") -> list[Path]:
     from ccsweep.report.study import page
 
+    if (mixed := alone.mixture(study)) is not None:
+        log.warning("%s", mixed)
     try:
         return page.write(study, plan.folder)
     except Exception as error:

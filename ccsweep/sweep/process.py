@@ -1,4 +1,4 @@
-"""What makes a process that submitit started a worker: its log and its signals.
+"""What makes a process a worker: its log, its signals, and that it ends with its sweeper.
 
 A cluster announces the end of a job's time with a signal (submitit asks for USR2, 90 seconds before). It may
 come anywhere, so it interrupts as SIGTERM does, and :func:`time_is_up` says afterwards which it was.
@@ -6,13 +6,22 @@ come anywhere, so it interrupts as SIGTERM does, and :func:`time_is_up` says aft
 
 import logging
 import os
+import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ccsweep.tracking.mask import mask_log_records, mask_streams
+
+GONE = "the sweeper is gone"
+MISSES = 3  # looks, a second apart, at which it was not there
+GRACE = 15.0  # seconds for a trial to end then
+
+log = logging.getLogger(__name__)
 
 
 def forget_pickle() -> None:
@@ -55,8 +64,6 @@ def time_is_up() -> bool:
 
 def install_signals() -> None:
     """SIGTERM, or the end of a job's time, ends a trial as Ctrl-C does; a second one cuts nothing short."""
-    import signal
-
     from submitit import JobEnvironment
 
     from ccsweep import interrupt
@@ -77,3 +84,36 @@ def install_signals() -> None:
         signal.signal(number, once)
     for number in (signal.SIGINT, signal.SIGHUP):  # the terminal's are for the sweeper
         signal.signal(number, signal.SIG_IGN)
+
+
+class Tie:
+    """Ends this process when its sweeper is gone, and lets no trial run on without it.
+
+    Args:
+        is_there: whether the sweeper is, as far as one look tells.
+        give_up: called before a process ends at once, whose trial does not listen.
+    """
+
+    def __init__(self, is_there: Callable[[], bool], give_up: Callable[[], None]) -> None:
+        self._is_there, self._give_up = is_there, give_up
+        self._missed = 0
+        self._gone_since: float | None = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether the sweeper is gone."""
+        return self._gone_since is not None
+
+    def look(self) -> None:
+        """To be called about every second, not in the main thread."""
+        self._missed = 0 if self._is_there() else self._missed + 1
+        if self._missed < MISSES:
+            return
+        now = time.monotonic()
+        if self._gone_since is None:
+            self._gone_since = now
+            log.warning("%s", GONE)
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif now - self._gone_since > GRACE:
+            self._give_up()
+            os._exit(1)

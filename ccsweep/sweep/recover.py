@@ -269,6 +269,7 @@ def _describe(plan: Plan, study: "Study") -> None:
             command=plan.command_to_go_on,
             host=socket.gethostname(),
             n_trials=plan.target,
+            timing_on=plan.sweep.timing_on,
         ),
     )
     content = {"id": drawn, **asdict(plan.definition), "settings": plan.settings}

@@ -12,7 +12,7 @@ import time
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.singleton import Singleton
 from hydra.types import HydraContext, TaskFunction
@@ -29,7 +29,7 @@ from ccsweep.sweep import lease, mlflow
 from ccsweep.sweep.cluster.slurm import use_what_was_allocated
 from ccsweep.sweep.compose import Composer
 from ccsweep.sweep.plan import Plan
-from ccsweep.sweep.process import forget_pickle, install_signals, redirect, time_is_up
+from ccsweep.sweep.process import GONE, Tie, forget_pickle, install_signals, redirect, time_is_up
 from ccsweep.sweep.trial import OUT_OF_TIME, Bench, Held, finish, handed_back, run_trial
 from ccsweep.tracking import prepare, resolve_uri
 from ccsweep.tracking.outcome import describe
@@ -39,14 +39,11 @@ if TYPE_CHECKING:
 
 DONE = "done"
 FAILED, STOPPED_WELL = "failed", "stopped"
-GONE = "the sweeper is gone"
 EXHAUSTED = "all points of the space are done"
 MAX_FINITE = 100_000  # points of a space that is searched for untried ones
 REUSES_FINITE, REUSES = 10, 100  # in a row, before something else is done
-MISSES = 3  # looks, a second apart, at which the sweeper was not there
 HELD = 3  # trials that wait for another worker's result, at most
 STORE_PATIENCE = 600.0  # seconds that a worker waits for room on the disk, or for the store of its runs
-GRACE = 15.0  # seconds for a trial to end after the sweeper has gone
 
 log = logging.getLogger(__name__)
 
@@ -98,13 +95,12 @@ class _Worker:
         self.payload, self.plan = payload, payload.plan
         self.folder = self.plan.folder
         self._sweepers = lease.Heartbeats()
-        self._gone_since: float | None = None
-        self._missed = 0
+        self._tie = Tie(self._is_sweeper_there, self._give_up)
         self._trial: Trial | None = None
         self._held: list[tuple[Trial, int]] = []
         self._reuses = self._begun = 0
         self._failed: Failed | None = None
-        self.lease = lease.Lease(self.folder.lease(name), name, self._look_for_sweeper)
+        self.lease = lease.Lease(self.folder.lease(name), name, self._tie.look)
 
     def prepare(self) -> None:
         """Import what it takes and open the study."""
@@ -240,7 +236,7 @@ class _Worker:
         folder = notes(self.bench.frozen(trial)).place(self.folder)
         if folder is not None and (report := folder.read_report()) is not None:
             return Completed(report)  # it was done, and only not told yet
-        if self._gone_since is not None:
+        if self._tie.broken:
             return Failed(Kind.MACHINE, GONE, excused=True)
         if (lease.read(self.folder.sweeper) or {}).get("stop"):
             return Failed(Kind.STOPPED, "stopped with its sweep")
@@ -260,7 +256,9 @@ class _Worker:
             return
         try:
             finish(self.bench)
-        except Exception:  # the trials stand, and task=sweep_finish tries again
+        except UserError as error:  # the trials stand, and task=sweep_finish tries again
+            log.warning("the front was not timed again: %s", error)
+        except Exception:
             log.exception("the front was not timed again")
 
     def _settle_held(self) -> None:
@@ -300,30 +298,17 @@ class _Worker:
                 study.enqueue_trial(self._random.choice(untried))
         return bool(untried)
 
-    def _look_for_sweeper(self) -> None:
-        """In the heartbeat's thread: end with the sweeper, and let no trial run on without it."""
+    def _is_sweeper_there(self) -> bool:
+        """In the heartbeat's thread."""
         sweeper = lease.read(self.folder.sweeper)
-        ours = sweeper is not None and sweeper["id"] == self.payload.sweeper
-        if sweeper is not None and ours and sweeper["ended"] is None and self._sweepers.alive(sweeper):
-            self._missed = 0
-            return
-        self._missed += 1
-        if self._missed < MISSES:
-            return
-        now = time.monotonic()
-        if self._gone_since is None:
-            self._gone_since = now
-            log.warning("%s", GONE)
-            os.kill(os.getpid(), 15)
-        elif now - self._gone_since > GRACE:
-            self._give_up()
+        if sweeper is None or sweeper["id"] != self.payload.sweeper or sweeper["ended"] is not None:
+            return False
+        return self._sweepers.alive(sweeper)
 
-    def _give_up(self) -> NoReturn:
-        """End a process whose trial does not listen."""
+    def _give_up(self) -> None:
         if self._trial is not None:
             with suppress(Exception):
                 tell(self._trial, Failed(Kind.MACHINE, GONE, excused=True), self.plan.rules)
-        os._exit(1)
 
 
 def is_over(plan: Plan, trials: Sorted) -> bool:

@@ -22,7 +22,7 @@ from ccsweep.figures import measured as figure_of
 from ccsweep.study.folder import TrialFolder
 from ccsweep.study.objectives import read_constraint
 from ccsweep.tasks.run import description, run_name
-from ccsweep.tracking import Run
+from ccsweep.tracking import Run, provenance
 from ccsweep.tracking.away.wait import Away
 from ccsweep.tracking.outcome import describe
 from ccsweep.tracking.ui import command
@@ -70,6 +70,7 @@ def conclude(
         | speeds
         | {
             "threads": job.threads,
+            **provenance.processors(),
             "seconds": time.perf_counter() - began,
             "resumed": resumed,
             "run_id": run.id,

@@ -16,10 +16,11 @@ from ccsweep.config.schema import Config
 from ccsweep.data.dataset import Dataset
 from ccsweep.engine.benchmark import compare_networks
 from ccsweep.engine.clock import Load, alone, around_median, pinned
-from ccsweep.figures import LOAD, MEASURED, high, in_study, low, measured
+from ccsweep.errors import UserError
+from ccsweep.figures import LOAD, MEASURED, SHARED, high, in_study, low, measured
 from ccsweep.interrupt import finishing
 from ccsweep.study import front
-from ccsweep.study.alone import due, trials_of
+from ccsweep.study.alone import due, is_on, trials_of
 from ccsweep.study.folder import StudyFolder, TrialFolder
 from ccsweep.study.notes import StudyNotes, note_study, notes, study_notes
 from ccsweep.tasks import result
@@ -28,6 +29,7 @@ from ccsweep.tasks.run import ENVIRONMENT_TAG, Loaded
 from ccsweep.tasks.sweep_status import existing
 from ccsweep.tracking import Run, resolve_uri
 from ccsweep.tracking.find import run_id_of, store_of
+from ccsweep.tracking.provenance import cpu_model
 from ccsweep.training import checkpoint
 from ccsweep.training.fit import Job
 
@@ -42,14 +44,17 @@ def sweep_finish(config: Config, folder: TrialFolder, overrides: list[str]) -> d
     """Time the candidates for the front of ``sweep.name`` alone; make the runs on it whole.
 
     Args:
-        config: ``sweep.name`` and ``sweep.storage`` are read.
+        config: ``sweep.name``, ``sweep.storage`` and ``sweep.timing_on`` are read.
         folder: not needed.
         overrides: not needed.
 
     Raises:
-        UserError: no such study.
+        UserError: no such study, or its speeds are to be those of another type of CPU.
     """
     place, study = existing(config)
+    note_study(study, StudyNotes(timing_on=config.sweep.timing_on))
+    if not is_on(wanted := study_notes(study).timing_on, cpu := cpu_model()):
+        raise UserError(f"sweep.timing_on={wanted}: this machine has {cpu}; expected one with such a CPU")
     networks = _Networks(place, config.tracking.uri)
     timed: list[int] = []
     while trials := [trial for trial in due(study) if networks.are_there(trial)]:
@@ -95,13 +100,14 @@ def _time(study: "Study", trials: "Sequence[FrozenTrial]", networks: _Networks) 
                 gain = around_median(rounds)
                 ends = (gain.value, gain.low, gain.high)
                 speeds[str(number)][measured(size).key] = [round(each, 4) for each in ends]
-    if busy.cores > 0.2:
+    if busy.cores > SHARED:
         log.warning("others kept %.1f cores busy meanwhile: these speeds are not as alone", busy.cores)
     for trial in trials:
         report = _retimed(networks.folder(trial), speeds[str(trial.number)], busy.cores)
         with _resumed(networks.folder(trial), networks.uri) as run:
             result.log_final(run, *loaded[trial.number], report)
-    note_study(study, StudyNotes(alone={**study_notes(study).alone, **speeds}))
+    known, on = study_notes(study), dict.fromkeys(speeds, cpu_model())
+    note_study(study, StudyNotes(alone={**known.alone, **speeds}, alone_on={**known.alone_on, **on}))
 
 
 def _retimed(folder: TrialFolder, speeds: dict[str, list[float]], load: float) -> dict[str, Any]:

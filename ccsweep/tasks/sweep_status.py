@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ccsweep.config.schema import Config
 from ccsweep.study import front
-from ccsweep.study.alone import trials_of
+from ccsweep.study.alone import mixture, trials_of
 from ccsweep.study.folder import StudyFolder, TrialFolder, study_folder
 from ccsweep.study.notes import study_notes
 from ccsweep.study.storage import open_study
@@ -76,6 +76,8 @@ def _show(
     console.print(render(now, console.width, _HEIGHT, workers), soft_wrap=True)
     for trial in now.failed:
         say(f"trial {trial.number} failed: {cause_of(trial)}")
+    if (mixed := mixture(study)) is not None:
+        say(mixed)
     target = known.n_trials
     is_grid = known.definition.is_grid  # where a point may stand twice
     if not workers and now.running:

@@ -79,7 +79,7 @@ def collect(*, threads: int | None = None) -> dict[str, object]:
         "git": asdict(state) if state else None,
         "packages": _versions(),
         "hardware": {
-            "cpu": _cpu_model(),
+            "cpu": cpu_model(),
             "cores": len(os.sched_getaffinity(0)),
             "threads": threads,
             "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -154,8 +154,14 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **dict(sorted(installed.items()))}
 
 
+def processors() -> dict[str, str]:
+    """``cpu``, and ``gpu`` where torch was imported and sees one: what times hold for."""
+    return {"cpu": cpu_model()} | ({"gpu": gpus[0]} if (gpus := _gpus()) else {})
+
+
 @cache
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """As in ``AMD EPYC 7763 64-Core Processor``."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

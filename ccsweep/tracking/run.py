@@ -23,7 +23,7 @@ from ccsweep.tracking.mask import mask
 from ccsweep.tracking.model import check_registry, log_model, register
 from ccsweep.tracking.monitor import Monitor, start_monitor
 from ccsweep.tracking.outcome import Status, describe, status_after
-from ccsweep.tracking.provenance import code_tags
+from ccsweep.tracking.provenance import code_tags, processors
 from ccsweep.tracking.store import experiment_id, prepare
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class Run:
             "mlflow.source.name": "ccsweep",
             "mlflow.source.type": "LOCAL",
             **code_tags(),
+            **{f"ccsweep.{name}": found for name, found in processors().items()},
         }
         if parent_id:
             own_tags["mlflow.parentRunId"] = parent_id

@@ -2,21 +2,33 @@
 
 import logging
 import os
-import tempfile
-from pathlib import Path
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Event, Thread
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from ccsweep.engine import clock
-from ccsweep.engine.clock import Interval, Load, alone, around_median, lock_file, pinned, race, turns
+from ccsweep.engine.clock import Interval, Load, alone, around_median, pinned, race, turns
 
 
 @pytest.fixture(autouse=True)
-def _lock_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def _lock_of_its_own(monkeypatch):
+    monkeypatch.setattr(clock, "LOCK", f"\0ccsweep tests {os.getpid()}")
+
+
+@contextmanager
+def held_elsewhere() -> Iterator[subprocess.Popen]:
+    """Another process of this host holds the lock, whatever its temporary folder, until it is killed."""
+    hold = "import socket, sys, time; held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+    hold += f"held.bind({clock.LOCK!r}); print('held', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
 
 
 def test_a_second_timing_waits_and_says_so(caplog):
@@ -28,10 +40,11 @@ def test_a_second_timing_waits_and_says_so(caplog):
             began.set()
 
     thread = Thread(target=second)
-    with FileLock(lock_file()):  # as another process holds it
+    with held_elsewhere() as process:
         thread.start()
         assert not began.wait(0.2)
-    thread.join(timeout=20)
+        process.kill()  # and the lock falls with it
+        thread.join(timeout=20)
     assert began.is_set()
     assert caplog.messages == ["waiting for another run on this host to end its timing"]
 
@@ -44,11 +57,13 @@ def test_nobody_else_is_timing(caplog):
     assert caplog.messages == []
 
 
-def test_the_lock_falls_with_an_error():
+def test_the_lock_falls_with_an_error(caplog):
     with pytest.raises(ZeroDivisionError), alone():
         _ = 1 / 0
-    with FileLock(lock_file(), timeout=0):
+    caplog.set_level(logging.INFO, "ccsweep.engine")
+    with alone():
         pass
+    assert caplog.messages == []
 
 
 class Machine:
@@ -97,11 +112,6 @@ def test_a_race_lasts_as_long_as_it_was_given(machine):
     took = race({"a": machine.takes("a", 5), "b": machine.takes("b", 5)}, seconds=0.2)
     assert machine.now == 1e6 + 200  # ten turns of 20 ms
     assert [len(times) for times in took.values()] == [10, 10]
-
-
-def test_the_lock_is_of_this_user():
-    assert lock_file() == Path(tempfile.gettempdir(), f"ccsweep-{os.getuid()}", "timing.lock")
-    assert lock_file().parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_turns_end_when_they_are_enough():
@@ -161,14 +171,17 @@ def test_the_load_is_that_of_others(monkeypatch):
 
 def test_a_timing_that_waited_too_long_says_so_and_begins(monkeypatch, caplog):
     monkeypatch.setattr(clock, "LONGEST", 0.1)
-    with FileLock(lock_file()), alone():
+    with alone(), alone():
         pass
-    assert caplog.messages == [f"other runs may be timed at the same time: {lock_file()} was held for 0 s"]
+    assert caplog.messages == [
+        "other runs may be timed at the same time: one on this host has not ended for 0 s"
+    ]
 
 
 def test_a_lock_that_cannot_be_had_costs_no_timing(monkeypatch, caplog):
-    Path(tempfile.gettempdir(), f"ccsweep-{os.getuid()}").touch()  # as another user may leave it
+    monkeypatch.setattr(clock, "LOCK", "/nonexistent/lock")  # as where sockets without a file are not known
     with alone():
         pass
-    folder = Path(tempfile.gettempdir(), f"ccsweep-{os.getuid()}")
-    assert caplog.messages == [f"other runs may be timed at the same time: {folder} belongs to another user"]
+    assert caplog.messages == [
+        "other runs may be timed at the same time: [Errno 2] No such file or directory"
+    ]

@@ -14,6 +14,7 @@ import numba
 import pytest
 from numba.core import config
 
+from ccsweep.files import in_turn
 from ccsweep.kernels import compiling
 from ccsweep.kernels.compiling import Target, announced, kernel, key, target
 
@@ -112,6 +113,21 @@ def test_without_a_home_kernels_are_kept_in_a_private_folder(tmp_path, monkeypat
     folder = tmp_path / f"ccsweep-{os.getuid()}" / "kernels" / key(compiling.HERE, target())
     assert Path(kept.stats.cache_path) == folder
     assert files(folder) == [".nbc", ".nbi"]
+
+
+def test_one_process_at_a_time_keeps_what_it_compiled(place, monkeypatch, caplog):
+    """numba alone would give two overloads of two processes the same file."""
+    monkeypatch.setattr(compiling, "WAIT", 0.1)
+    waiting = kernel(double)
+    folder = Path(waiting.stats.cache_path)
+    with in_turn(folder / ".lock"):
+        assert waiting(3) == 6
+    assert caplog.messages == [
+        f"compiled kernels are not kept in {folder}: {folder / '.lock'} was held for 0 s"
+    ]
+    assert files(place) == []
+    assert waiting(3.0) == 6
+    assert files(place) == [".nbc", ".nbi"]
 
 
 def test_a_full_disk_ends_nothing(place, monkeypatch, caplog):

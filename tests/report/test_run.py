@@ -232,6 +232,9 @@ def test_measured_speedups(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "measured, 1 thread, engine over torch: 2.10x at batch 1, 1.35x at batch 256\n" in shown
     assert "over the fastest" not in shown
+    show(REPORT | {"measured_speedup_batch1": 2.1, "timing_load": 1.27})
+    line = "engine over torch: 2.10x at batch 1 (shared: others kept 1.27 cores busy)\n"
+    assert line in capsys.readouterr().out
     show(REPORT | {"engine_over_best_peer_batch1": 1.7})
     line = "over the fastest of torch and ONNX Runtime, float32, bfloat16 or int8: 1.70x at batch 1\n"
     assert line in capsys.readouterr().out

@@ -4,7 +4,8 @@ import pytest
 from optuna import Study, create_study
 from optuna.trial import FrozenTrial, create_trial
 
-from ccsweep.study.alone import due, reaching, settled, trials_of
+from ccsweep.study.alone import due, mixture, reaching, settled, trials_of
+from ccsweep.study.front import pareto
 from ccsweep.study.notes import Definition, StudyNotes, note_study, notes
 
 SPEED = "measured_speedup_batch1"
@@ -79,3 +80,40 @@ def test_a_trial_that_trained_nothing_is_not_timed() -> None:
     study.add_trial(create_trial(values=[1, 2], user_attrs={"report": {}}))
     note_study(study, StudyNotes(definition=Definition(objectives=AIMS)))
     assert due(study) == []
+
+
+@pytest.fixture
+def two_types() -> Study:
+    """Trials of two hosts, all on the front."""
+    study = create_study(directions=["minimize", "maximize"])
+    for number, trial in enumerate(made((1, 2, 2, 2), (2, 3, 3, 3), (3, 4, 4, 4))):
+        trial.user_attrs["report"]["cpu"] = ["AMD EPYC 7763", "Intel Xeon"][number == 1]
+        study.add_trial(trial)
+    note_study(study, StudyNotes(definition=Definition(objectives=AIMS)))
+    return study
+
+
+def front_of(study: Study) -> list[int]:
+    return [trial.number for trial in pareto(trials_of(study), AIMS)]
+
+
+def test_a_front_of_two_types_of_cpu_says_so(two_types: Study) -> None:
+    assert front_of(two_types) == [0, 1, 2]
+    assert mixture(two_types) == (
+        "speeds on the front were measured on 2 types of CPU and compare little: AMD EPYC 7763 (2 trials), "
+        "Intel Xeon (1 trials); sweep.timing_on=TYPE keeps those of one"
+    )
+    note_study(two_types, StudyNotes(definition=Definition(objectives={"validation_error": "minimize"})))
+    assert mixture(two_types) is None  # nothing was timed for it
+
+
+def test_only_speeds_of_one_type_of_cpu_count(two_types: Study) -> None:
+    note_study(two_types, StudyNotes(timing_on="epyc"))
+    assert front_of(two_types) == [0, 2]
+    assert mixture(two_types) is None
+    assert [t.number for t in due(two_types)] == [0, 1, 2]  # who is timed again may yet be on the front
+    note_study(two_types, StudyNotes(alone={"1": {SPEED: [3.0, 3.0, 3.0]}}, alone_on={"1": "Intel Xeon"}))
+    assert [t.number for t in due(two_types)] == [0, 1, 2]  # that was on the other type
+    note_study(two_types, StudyNotes(alone_on={"1": "AMD EPYC 7763"}))
+    assert front_of(two_types) == [0, 1, 2]
+    assert [t.number for t in due(two_types)] == [0, 2]

@@ -195,7 +195,7 @@ def test_an_interrupt(how: str, state: str, cause: str | None, kind: str | None,
             sweeper = Lease(worker.folder.sweeper, "sweeper")
             sweeper.release(stop=True)
         if how == "gone":
-            worker._gone_since = time.monotonic()
+            worker._tie._gone_since = time.monotonic()
         if how == "done":  # and not told, yet
             TrialFolder(Path(HydraConfig.get().runtime.output_dir)).write_report(report(cfg))
         raise KeyboardInterrupt

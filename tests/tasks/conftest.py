@@ -1,5 +1,6 @@
 """One finished run in a shell, and a place where tasks run in this process."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,14 +55,13 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def quick() -> Iterator[None]:
     """Times are not looked at here: so few calls are enough. Other processes' timings are not waited for."""
-    locks = tmp_path_factory.mktemp("locks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tune, "SECONDS", 0.0)
         patch.setattr(benchmark, "SECONDS", 0.0)
         patch.setattr(result, "MEASURED_SECONDS", 0.0)
-        patch.setattr(clock, "lock_file", lambda: locks / "timing.lock")
+        patch.setattr(clock, "LOCK", f"\0ccsweep tests {os.getpid()}")
         yield
 
 

@@ -8,8 +8,10 @@ import pytest
 from optuna import Study
 
 from ccsweep.engine import benchmark
+from ccsweep.errors import UserError
 from ccsweep.study.folder import StudyFolder
 from ccsweep.study.notes import StudyNotes, note_study, study_notes
+from ccsweep.tracking.provenance import cpu_model
 from tests.tasks.conftest import Place
 
 pytestmark = pytest.mark.slow
@@ -50,13 +52,16 @@ def test_the_front_is_timed_alone_and_made_whole(
 ) -> None:
     folder, study, reports = searched
     monkeypatch.setattr(benchmark, "ROUND_SECONDS", 0.0)
-    note_study(study, StudyNotes(alone={"1": {SPEED: [0.1, 0.1, 0.1]}}))  # it is on no front
+    cpu = cpu_model()
+    # It is on no front.
+    note_study(study, StudyNotes(alone={"1": {SPEED: [0.1, 0.1, 0.1]}}, alone_on={"1": cpu}))
     found = place.run("finish", "task=sweep_finish", f"sweep.name={folder.path}")
     assert (found["timed"], found["made_whole"]) == ([0], [0])
     speed, low, high = study_notes(study).alone["0"][SPEED]
     assert 0 < low <= speed <= high
     report = folder.trial("0").read_report()
     assert report is not None
+    assert study_notes(study).alone_on == {"0": report["cpu"], "1": cpu}
     assert (report[SPEED], report[f"{SPEED}_in_study"]) == (speed, reports[0][SPEED])
     assert report["measured_speedup_batch256"] > 0
     whole = {"checkpoints", "config.yaml", "environment.json", "figures.png", "overrides.yaml", "report.json"}
@@ -66,5 +71,9 @@ def test_the_front_is_timed_alone_and_made_whole(
     assert run.data.metrics[f"{SPEED}_in_study"] == reports[0][SPEED]
     assert run.outputs.model_outputs
     assert artifacts(place, reports[1]) == set()
+    with pytest.raises(UserError) as caught:
+        place.run("elsewhere", "task=sweep_finish", f"sweep.name={folder.path}", "sweep.timing_on=Z80")
+    assert str(caught.value) == (f"sweep.timing_on=Z80: this machine has {cpu}; expected one with such a CPU")
+    note_study(study, StudyNotes(timing_on=cpu))
     again = place.run("again", "task=sweep_finish", f"sweep.name={folder.path}")
     assert (again["timed"], again["made_whole"]) == ([], [])

@@ -34,7 +34,7 @@ from ccsweep.report.study.standing import (
 )
 from ccsweep.report.study.table import all_trials
 from ccsweep.study import front
-from ccsweep.study.alone import trials_of
+from ccsweep.study.alone import mixture, trials_of
 from ccsweep.study.folder import StudyFolder
 from ccsweep.study.notes import StudyNotes, notes, study_notes
 from ccsweep.tracking.find import history, store_of
@@ -88,7 +88,9 @@ def _html(study: Study, now: Standing, known: StudyNotes, folder: StudyFolder) -
         f"<h1>{name}</h1>",
         f"<p>{escape(counts(now))}. {escape(_sentence(pace(now, bool(now.running))))}</p>",
         _heading(now, known, folder),
-        _section("Front" if len(now.objectives) > 1 else "Trials", _front_text(now), charts.fronts(now)),
+        _section(
+            "Front" if len(now.objectives) > 1 else "Trials", _front_text(study, now), charts.fronts(now)
+        ),
         "<div class=wide>" + _front_table(study, now) + "</div>",
         _section("Growth", _growth_text(now), [charts.growth(now)]),
         _section("Parameter importances", _IMPORTANCES, [charts.importances(study, now)]),
@@ -162,7 +164,7 @@ def _section(title: str, text: str, drawn: Iterable[Any]) -> str:
     return f"<h2>{escape(title)}</h2>\n<p class=dim>{escape(text)}</p>\n" + "\n".join(shown)
 
 
-def _front_text(now: Standing) -> str:
+def _front_text(study: Study, now: Standing) -> str:
     shown = points(now.complete, now.objectives)
     bend = _NO_KNEE if shown.best and shown.knee is None else ""
     left_out = []
@@ -171,7 +173,8 @@ def _front_text(now: Standing) -> str:
         left_out.append(f"trial {trial.number} ({', '.join(values)})")
     more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
     far = f" Outside the view: {', '.join(left_out[:NAMED])}{more}." if left_out else ""
-    return f"{_FRONT}{bend}{far}"
+    mixed = mixture(study)
+    return f"{_FRONT}{bend}{far}" + (f" {mixed[0].upper()}{mixed[1:]}." if mixed else "")
 
 
 def _heading(now: Standing, known: StudyNotes, folder: StudyFolder) -> str:
