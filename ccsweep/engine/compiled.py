@@ -15,7 +15,7 @@ from ccsweep.engine import peers
 from ccsweep.engine.layers import Array
 from ccsweep.engine.layout import Dense, Layout
 from ccsweep.engine.plan import Plan
-from ccsweep.engine.ways import BFLOAT16, MIXED, library, runs
+from ccsweep.engine.ways import BFLOAT16, MASKED, MIXED, kind, library, runs
 from ccsweep.errors import UserError
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE
 from ccsweep.kernels import skipping
@@ -38,7 +38,7 @@ class Skipping:
         ways: of these layers, none dense.
         threads: at most so many work at a time.
         shared_from: samples from which more than one thread does.
-        together: samples that go through a layer together.
+        together: samples that go through a layer together; by default :func:`samples_together`.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class Skipping:
         ways: Sequence[str],
         threads: int = 1,
         shared_from: int = 2,
-        together: int = skipping.SAMPLES,
+        together: int | None = None,
     ) -> None:
         layers = layout.layers[first : first + len(ways)]
         self._layout = layout  # the table holds addresses into it
         self._first, self._ways = first, ways
         self._table = layout.table(first, ways)
-        self._units, self._together = layers[-1].units, together
+        self._units, self._together = layers[-1].units, together or samples_together(ways)
         widest = max(max(layer.inputs, layer.units) for layer in layers)
         self._numbers = np.arange(widest + 2 * TILE, dtype=np.int32)
         self._threads, self._shared_from = threads, shared_from
@@ -99,6 +99,12 @@ class Skipping:
 
     def _run(self, rows: Array, projected: Array, out: Array) -> bool:
         return skipping.run(rows, projected, self._numbers, self._table, self._together, out)
+
+
+def samples_together(ways: Sequence[str]) -> int:
+    """Samples that go through layers run in these ways together."""
+    has_lists = any(kind(way) not in (DENSE, MASKED) for way in ways)
+    return skipping.SAMPLES if has_lists else skipping.DENSE_SAMPLES
 
 
 class Library:

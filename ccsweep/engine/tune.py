@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ccsweep.engine.candidates import Ways, candidates, forced, nearer
 from ccsweep.engine.clock import Name, race
-from ccsweep.engine.compiled import Compiled, Skipping, accepted, run_dense, warm_up
+from ccsweep.engine.compiled import Compiled, Skipping, accepted, run_dense, samples_together, warm_up
 from ccsweep.engine.layers import Array, chain, layers_of
 from ccsweep.engine.layout import Layout
 from ccsweep.engine.peers import MISSING, UnavailableError
@@ -31,7 +31,6 @@ from ccsweep.engine.ways import (
 )
 from ccsweep.errors import UserError
 from ccsweep.estimator.cost import DENSE
-from ccsweep.kernels import skipping
 from ccsweep.kernels.int8 import MOST
 from ccsweep.network import ConditionalMLP
 
@@ -273,7 +272,7 @@ class Tuner:
             layer, batches = [self.layout.dense(k)], self._batches(self.passed[k], self.batch_size)
             return lambda: run_dense(layer, next(batches))
         threads = self.threads if self.batch_size > 1 else 1
-        together = min(self.batch_size, skipping.SAMPLES)
+        together = min(self.batch_size, samples_together([way]))
         stage = Skipping(self.layout, k, [way], threads, together=together)
         several = self._batches(self.passed[k], self.batch_size * self._repeats)
         return lambda: stage(next(several))

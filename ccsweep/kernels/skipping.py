@@ -9,8 +9,11 @@ from ccsweep.kernels.memory import TILE
 from ccsweep.kernels.simd import LANES
 from ccsweep.kernels.table import DENSE, INPUT_SPARSE, LAYER, MASKED
 
-SAMPLES = 128
-"""Samples that go through a layer together: their lists stay in the cache, and weights come to it for all."""
+SAMPLES, DENSE_SAMPLES = 128, 256
+"""Samples that go through a layer together: their lists stay in the cache, and weights come to it for all.
+
+Where no layer has lists there is room for more.
+"""
 
 
 @kernel
