@@ -22,7 +22,8 @@ log = logging.getLogger("ccsweep.engine")
 
 Name = TypeVar("Name")
 LEAST = 7  # turns of each candidate, however long they take
-WARM_UP = 1e-3  # seconds of a turn before it is timed, at least one call
+WARM_UP = 4e-3  # seconds of a turn before it is timed, at least one call: so long, tiles (AMX) get faster
+GLANCE = 1e-3  # the same where many ways are compared, of which most are far from the best
 LONGEST = 600.0  # seconds to wait for another timing to end
 TURN = 2e-3  # seconds of a turn, at least one call
 LOCK = "\0ccsweep timing"  # of a socket of the host without a file, which one process at a time has
@@ -74,8 +75,8 @@ class Remote(Protocol):
 
 
 def race(candidates: Mapping[Name, Callable[[], object]], seconds: float) -> dict[Name, list[float]]:
-    """Microseconds of each candidate's calls, those of all :func:`turns` together."""
-    timed = turns(candidates, seconds)
+    """Microseconds of each candidate's calls, all :func:`turns` together, each after a ``GLANCE``."""
+    timed = turns(candidates, seconds, warm_up=GLANCE)
     return {name: list(chain.from_iterable(turn[name] for turn in timed)) for name in candidates}
 
 
@@ -83,6 +84,7 @@ def turns(
     candidates: Mapping[Name, Callable[[], object] | Remote],
     seconds: float,
     enough: Callable[[Sequence[Turn[Name]]], bool] = lambda timed: False,
+    warm_up: float = WARM_UP,
 ) -> list[Turn[Name]]:
     """Turns of all candidates, one after the other, until the time is over or they are enough.
 
@@ -94,25 +96,26 @@ def turns(
         candidates: what to time; each call should bring inputs that the last one did not have.
         seconds: for all candidates together.
         enough: asked after each turn, once there are ``LEAST``.
+        warm_up: seconds of calls that are not timed.
     """
     timed: list[Turn[Name]] = []
     clock = time.perf_counter
     stop = clock() + seconds
     while len(timed) < LEAST or (clock() < stop and not enough(timed)):
-        timed.append(
-            {name: run.turn() if isinstance(run, Remote) else turn(run) for name, run in candidates.items()}
-        )
+        timed.append({})
+        for name, run in candidates.items():
+            timed[-1][name] = run.turn() if isinstance(run, Remote) else turn(run, warm_up)
     return timed
 
 
-def turn(run: Callable[[], object]) -> list[float]:
+def turn(run: Callable[[], object], warm_up: float = WARM_UP) -> list[float]:
     """Microseconds of the calls of one turn."""
     clock, took = time.perf_counter, []
     begun = clock()
     while True:
         run()
         first = start = clock()
-        if first - begun > WARM_UP:
+        if first - begun > warm_up:
             break
     while True:
         run()
