@@ -15,7 +15,7 @@ from ccsweep.engine import peers
 from ccsweep.engine.layers import Array
 from ccsweep.engine.layout import Dense, Layout
 from ccsweep.engine.plan import Plan
-from ccsweep.engine.ways import BFLOAT16, MASKED, MIXED, kind, library, runs
+from ccsweep.engine.ways import BFLOAT16, MASKED, MIXED, ONNX, kind, library, runs
 from ccsweep.errors import UserError
 from ccsweep.estimator.cost import DENSE, GATED, INPUT_SPARSE
 from ccsweep.kernels import skipping
@@ -121,18 +121,26 @@ class Library:
     """
 
     def __init__(self, layout: Layout, first: int, ways: Sequence[str], threads: int) -> None:
+        self._forked, self._threads = Forked.here, threads
+        self._run: Any
         if library(ways[0]) == BFLOAT16:
             layers = layout.part(first, ways)
             self._run = peers.bfloat16(layers)
             self.bytes = sum(2 * (layer.inputs + 1) * layer.units for layer in layers)
         else:
-            model = layout.onnx(first, ways)
+            model = self._model = layout.onnx(first, ways)
             self._run, self.bytes = peers.onnxruntime(model, threads), len(model)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs (batch, units), float32, of x (batch, in_features)."""
-        found: Any = self._run(x)
-        return torch.from_numpy(found[0]) if isinstance(found, list) else found.float()
+        if Forked.here is not self._forked:  # its threads are not there any more
+            self._forked = Forked.here
+            if hasattr(self, "_model"):
+                self._run = peers.onnxruntime(self._model, 1)
+        if hasattr(self, "_model"):
+            return torch.from_numpy(self._run(x)[0])
+        with torch_threads(self._threads):
+            return self._run(x).float()
 
 
 class Compiled:
@@ -157,6 +165,8 @@ class Compiled:
         self.shared_from = shared_from
         self.inputs, self._units = layout.layers[0].inputs, layout.layers[-1].units
         self._dense = [layout.dense(k) for k in range(len(self.ways))]
+        self.rounded = not {*self.ways} <= {DENSE, INPUT_SPARSE, DENSE + ONNX}
+        """Whether answers may differ from those of all products in float32."""
         # What is not finite would not come through a gate, nor through bytes.
         self._careful = not {*self.ways} <= {DENSE, INPUT_SPARSE}
         self._stages: list[list[Dense] | Skipping | Library] = []
@@ -228,9 +238,11 @@ class Compiled:
             if isinstance(stage, Skipping):
                 x, same = stage(x)
                 finite = finite and (same or not self._careful)
+            elif isinstance(stage, Library):
+                x = stage(x)
             else:
                 with torch_threads(self.threads):
-                    x = stage(x) if isinstance(stage, Library) else run_dense(stage, x)
+                    x = run_dense(stage, x)
         return x, finite
 
 

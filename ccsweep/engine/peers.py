@@ -75,7 +75,17 @@ def compiled_by_torch(layers: Sequence[Layer], example: Tensor) -> Run:
 
 
 def onnxruntime(model: Model, threads: int) -> Run:
-    """A model of ONNX in ONNX Runtime.
+    """A model of ONNX in ONNX Runtime, from ``x`` to ``logits``.
+
+    Raises:
+        UnavailableError: it is not installed.
+    """
+    run = session(model, threads).run
+    return lambda x: run(["logits"], {"x": x.numpy()})
+
+
+def session(model: Model, threads: int) -> Any:
+    """A model in ONNX Runtime, as it calls it.
 
     Raises:
         UnavailableError: it is not installed.
@@ -88,8 +98,7 @@ def onnxruntime(model: Model, threads: int) -> Run:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     # Its threads would otherwise go on spinning through the others' turns.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return lambda x: session.run(None, {"x": x.numpy()})
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def int8(layers: Sequence[Layer], calibration: Tensor | None = None) -> Model:

@@ -30,7 +30,7 @@ from ccsweep.engine.ways import (
     without,
 )
 from ccsweep.errors import UserError
-from ccsweep.estimator.cost import DENSE
+from ccsweep.estimator.cost import DENSE, INPUT_SPARSE
 from ccsweep.kernels.int8 import MOST
 from ccsweep.network import ConditionalMLP
 
@@ -192,23 +192,33 @@ class Tuner:
         named = engine if isinstance(engine, str) else "ways"
         return best, self._made(named, best, alone, times, notes, self._disagreement(best))
 
-    def among(self, choices: Sequence[Sequence[Sequence[str]]]) -> tuple[Ways, Callable[[Compiled], Plan]]:
+    def among(
+        self, choices: Sequence[Sequence[Sequence[str]]], after: Sequence[float] = ()
+    ) -> tuple[Ways, Callable[[Compiled], Plan]]:
         """The same of plans each of whose ways is among those that one of the choices has for its layer.
 
-        No answers are counted: what the choices have in common is the caller's business.
+        Where one of them may be dense throughout, ONNX Runtime may run it in float32. No answers are counted:
+        what the choices have in common is the caller's business.
+
+        Args:
+            choices: by layer, ways.
+            after: microseconds that each choice costs afterwards, whatever its ways.
         """
         dense = (DENSE,) * len(self.layers)
         possible = [{DENSE}.union(*(choice[k] for choice in choices)) for k in range(len(dense))]
         alone = [self.time_layer(k, tuple(ways)) for k, ways in enumerate(possible)]
-        kept: set[Ways] = set()
-        for choice in choices:
+        kept: dict[Ways, float] = {}
+        for choice, costs in zip(choices, after or [0.0] * len(choices), strict=True):
             allowed = [{way: times[way] for way in ways} for times, ways in zip(alone, choice, strict=True)]
             unbroken = [without(times, {DENSE}) for times in allowed]
             rests = [tuple(fastest(times, (way,)) for times in allowed) for way in ("", *possible[-1])]
             rests.append(tuple(map(fastest, unbroken)))
-            kept |= {(first, *rest[1:]) for first in allowed[0] for rest in rests}
-        times = self._race_plans(kept | {dense}, 2 * self._seconds)
-        best = min(kept, key=lambda ways: times[ways])
+            kept |= {(first, *rest[1:]): costs for first in allowed[0] for rest in rests}
+        if dense in kept and ONNX in self._libraries:
+            every = (DENSE + ONNX,) * len(dense)
+            kept |= dict.fromkeys([every, (INPUT_SPARSE, *every[1:])], kept[dense])
+        times = self._race_plans({dense, *kept}, 2 * self._seconds)
+        best = min(kept, key=lambda ways: times[ways] + kept[ways])
         if dense in kept and times[best] * MARGIN > times[dense]:
             best = dense
         return best, self._made("auto", best, alone, times, [], None)

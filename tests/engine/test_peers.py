@@ -131,7 +131,7 @@ def test_onnx_runtime_takes_its_threads(monkeypatch):
     assert options.get_session_config_entry("session.force_spinning_stop") == "1"
     assert asked["model"] == b"a model"
     assert asked["providers"] == ["CPUExecutionProvider"]
-    assert asked["wanted"] is None
+    assert asked["wanted"] == ["logits"]
     assert list(asked["given"]) == ["x"]
 
 

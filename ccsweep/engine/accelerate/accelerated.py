@@ -10,8 +10,10 @@ from torch.utils import _pytree as tree
 
 from ccsweep.engine.accelerate import saved
 from ccsweep.engine.accelerate.chain import Chain
+from ccsweep.engine.accelerate.close import Close
 from ccsweep.engine.accelerate.copying import hooked, seal
 from ccsweep.engine.accelerate.report import Report
+from ccsweep.engine.accelerate.whole import Whole
 from ccsweep.engine.compiled import Forked, torch_threads
 from ccsweep.engine.plan import Plan
 from ccsweep.errors import UserError
@@ -28,15 +30,25 @@ class Accelerated(nn.Module):
         model: a copy, with ``chains`` in it.
         chains: all of them.
         report: what was done.
+        close: which answers are computed again, exactly; None: none.
+        whole: the model in ONNX Runtime, for where that is faster; None: it is not to be had.
     """
 
-    def __init__(self, model: nn.Module, chains: Sequence[Chain], report: Report) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        chains: Sequence[Chain],
+        report: Report,
+        close: Close | None = None,
+        whole: Whole | None = None,
+    ) -> None:
         super().__init__()
         seal(model)
         # Past __setattr__: from here on what is set is refused where the model has it.
         vars(self)["report"] = report
         vars(self)["chains"] = tuple(chains)
         vars(self)["hooked"] = hooked(model)
+        vars(self).update(close=close, whole=whole)
         self._modules["model"] = model
         self.training = False
 
@@ -70,12 +82,19 @@ class Accelerated(nn.Module):
         torch.set_grad_enabled(False)
         try:
             if not torch.is_autocast_enabled("cpu"):
-                return run(*arguments, **options)
+                if self.close is self.whole is None:
+                    return run(*arguments, **options)
+                return self._chosen(run, arguments, options)
             arguments, options = tree.tree_map_only(Tensor, _wide, (arguments, options))
             with torch.autocast("cpu", enabled=False):
-                return run(*arguments, **options)
+                return self._answer(arguments, options)
         finally:
             torch.set_grad_enabled(graded)
+
+    def _chosen(self, run: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if self.whole is None:
+            return self.close.answer(run, arguments, options)
+        return self.whole.answer(self.close.careful(run) if self.close else run, arguments, options)
 
     def save(self, path: str | Path) -> None:
         """Write it to a file of tensors and plain data, which ``ccsweep.load`` opens on any machine.
@@ -85,7 +104,7 @@ class Accelerated(nn.Module):
         Raises:
             UserError: its forward is not made of torch's own operations and modules.
         """
-        saved.write(self.model, self.report, path)
+        saved.write(self.model, self.report, self.close, self.whole, path)
 
     @property
     def plans(self) -> list[Plan]:

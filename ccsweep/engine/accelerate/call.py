@@ -2,16 +2,18 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from ccsweep.data.progress import Bar
 from ccsweep.engine.accelerate.accelerated import Accelerated
 from ccsweep.engine.accelerate.chain import Chain, agree
-from ccsweep.engine.accelerate.chains import widths
-from ccsweep.engine.accelerate.copying import brief, detached
+from ccsweep.engine.accelerate.close import Close, close_calls
+from ccsweep.engine.accelerate.copying import brief, detached, hooked
 from ccsweep.engine.accelerate.gates import (
     Held,
     candidates,
@@ -25,7 +27,10 @@ from ccsweep.engine.accelerate.gates import (
 from ccsweep.engine.accelerate.inputs import BATCH, Samples, samples
 from ccsweep.engine.accelerate.keep import Keep, criterion
 from ccsweep.engine.accelerate.report import CONFIDENCE, Report, samples_needed
-from ccsweep.engine.accelerate.units import Units, same
+from ccsweep.engine.accelerate.tracing.chains import widths
+from ccsweep.engine.accelerate.tracing.trace import Form
+from ccsweep.engine.accelerate.tracing.units import Example, Units, same
+from ccsweep.engine.accelerate.whole import Whole, exported
 from ccsweep.errors import UserError
 
 FITTING, CHOOSING = 0.25, 0.25
@@ -84,34 +89,50 @@ def accelerate(
     given = samples(calibration_inputs, own)
     with Bar("accelerating", 4, "steps") as progress, torch.no_grad():
         _check_steady(own, model, given)
+        looked_at = _looked_at(own, given)
         mixed = torch.randperm(given.count, generator=torch.Generator().manual_seed(0))
         fitting = max(1, int(FITTING * given.count))
         choosing = max(1, int(CHOOSING * given.count))
         chosen_by = Held(own, given, mixed[fitting : fitting + choosing])
         verified_on = Held(own, given, mixed[fitting + choosing :])
         progress.update()
-        units = Units(own, lambda: _run(own, given))
+        found: list[Whole | None] = []
+
+        def export(graph: GraphModule, form: Form, examples: Sequence[Example]) -> None:
+            if not any(map(hooked, own.modules())):
+                found.append(exported(graph, form, examples, threads))
+
+        units = Units(own, lambda: _run(own, looked_at), export)
         chains = units.chains
         if not chains:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in units.left[:5])
             raise UserError(f"no Linear -> ReLU chain was found ({reasons})")
         if not all(map(same, chosen_by.outputs(), chosen_by.answers)):
             raise UserError(
-                "the model's outputs depend on more than its inputs: expected the same ones each time"
+                "with layers in the engine the model gives other outputs: its forward depends on more than "
+                "its inputs, or calls layers within autocast or functional_call"
             )
-        inputs = _inputs_of(own, chains, given, mixed[:fitting])
+        whole = found[0] if found and chosen_by.apart else None
+        if whole and not all(map(same, chosen_by.outputs(whole.given), chosen_by.answers)):
+            whole = None
+        inputs = _inputs_of(own, chains, given, mixed[:fitting], looked_at)
         progress.update()
         sizes = tuple(batch_sizes) or SIZES
-        report = _changed(chains, inputs, chosen_by, verified_on, given, max_disagreement, keep, sizes)
+        report, close = _changed(chains, inputs, chosen_by, verified_on, given, max_disagreement, keep, sizes)
         agree(chains)
         progress.update()
         for one, rows in zip(chains, inputs, strict=True):
-            one.compile(rows, threads)
+            one.compile(rows, threads, close.share if close else 0.0)
             for size in batch_sizes:
                 one.at(size)
         progress.update()
     lines = tuple(_described(one) for one in chains)
-    return Accelerated(own, chains, report._replace(chains=lines, left=tuple(units.left)))
+    done = report._replace(chains=lines, left=tuple(units.left))
+    fast = Accelerated(own, chains, done, close, whole)
+    for size in batch_sizes if whole else ():
+        arguments, options = given[torch.arange(size) % given.count]
+        fast(*arguments, **options)
+    return fast
 
 
 def _changed(
@@ -123,29 +144,38 @@ def _changed(
     promised: float,
     keep: Keep,
     sizes: Sequence[int],
-) -> Report:
+) -> tuple[Report, Close | None]:
     """Give the chains gates, and have them in int8, as far as that can be vouched for."""
     report = Report((), (), "", promised, 0.0, 0.0, CONFIDENCE, verified_on.count)
     if promised <= 0:
-        return report._replace(keep="the outputs, but for rounding")
+        return report._replace(keep="the outputs, but for rounding"), None
     rule = criterion(keep, [*verified_on.answers], verified_on.counts, given.features())
     report = report._replace(keep=rule.text)
     needed = samples_needed(promised)
     if verified_on.count < needed:
         total = -(-needed // (1 - FITTING - CHOOSING)).__trunc__()
-        return report._replace(
-            notes=(
-                f"{verified_on.count:,} held-out samples cannot vouch for {promised:.2%}: nothing is "
-                f"gated or in int8; give {total:,} calibration inputs or more",
-            )
+        note = (
+            f"{verified_on.count:,} held-out samples cannot vouch for {promised:.2%}: nothing is "
+            f"gated or in int8; give {total:,} calibration inputs or more"
         )
+        return report._replace(notes=(note,)), None
     allowed = int(promised * chosen_by.count / 2)
-    groups = in_groups(faster_in_int8(chains, inputs, sizes), chosen_by, rule, allowed)
+    small = faster_in_int8(chains, inputs, sizes)
+    groups = in_groups(small, chosen_by, rule, allowed)
+    close = None
+    if sum(map(len, groups)) < len(small):  # with close calls computed again all may be
+        take_out(chains)
+        close = close_calls(small, chosen_by, rule) if chosen_by.apart else None
+        rule = close.kept(rule) if close else rule
+        groups = in_groups(small, chosen_by, rule, allowed)
     groups += [(step,) for step in path(candidates(chains, inputs), chosen_by, rule, allowed)]
     take_out(chains)
     found = vouched(groups, verified_on, rule, promised)
     put(groups[: found.groups])
     notes = []
+    close = close if found.groups else None
+    if close:
+        notes.append(f"close calls, {close.share:.1%} of answers, are computed again in float32")
     if groups and not found.groups:
         notes.append(
             f"gates or int8 were tried, but {verified_on.count:,} held-out samples do not vouch for "
@@ -156,7 +186,7 @@ def _changed(
             "this holds for inputs like those given; a model is surer of inputs that it was trained on: "
             "compare its answers with the original's on others to see it"
         )
-    return report._replace(observed=found.observed, bound=found.bound, notes=tuple(notes))
+    return report._replace(observed=found.observed, bound=found.bound, notes=tuple(notes)), close
 
 
 def _checked(model: Any, max_disagreement: float, batch_sizes: Sequence[int], threads: int | None) -> int:
@@ -169,6 +199,8 @@ def _checked(model: Any, max_disagreement: float, batch_sizes: Sequence[int], th
         raise UserError(
             "the model is a ScriptModule, which cannot be looked into: accelerate what it was made of"
         )
+    if any(map(nn.parameter.is_lazy, (*model.parameters(), *model.buffers()))):
+        raise UserError("the model has lazy modules without weights: call it once, then accelerate it")
     if not 0 <= max_disagreement <= 1:
         raise UserError(f"max_disagreement={max_disagreement}: expected a share between 0 and 1")
     if any(not isinstance(size, int) or size < 1 for size in batch_sizes):
@@ -204,14 +236,29 @@ def _check_steady(own: nn.Module, model: nn.Module, given: Samples) -> None:
         )
 
 
-def _run(own: nn.Module, given: Samples) -> None:
-    """The model on many samples, on few, and on one."""
-    for size in (min(given.count, LOOKED_AT), 3, 1):
-        arguments, options = given[:size]
+def _looked_at(own: nn.Module, given: Samples) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Calls with many samples, with few, and with one, which some models refuse."""
+    calls = [given[: min(given.count, LOOKED_AT)]]
+    for size in (3, 1):
+        with suppress(Exception):  # the user's own Python
+            arguments, options = given[:size]
+            own(*arguments, **options)
+            calls.append(given[:size])
+    return calls
+
+
+def _run(own: nn.Module, calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> None:
+    for arguments, options in calls:
         own(*arguments, **options)
 
 
-def _inputs_of(own: nn.Module, chains: Sequence[Chain], given: Samples, fitting: Tensor) -> list[Tensor]:
+def _inputs_of(
+    own: nn.Module,
+    chains: Sequence[Chain],
+    given: Samples,
+    fitting: Tensor,
+    looked_at: Sequence[tuple[tuple[Any, ...], dict[str, Any]]],
+) -> list[Tensor]:
     """What each chain gets, as rows."""
     caught: dict[str, list[Tensor]] = {one.name: [] for one in chains}
 
@@ -230,6 +277,8 @@ def _inputs_of(own: nn.Module, chains: Sequence[Chain], given: Samples, fitting:
         own(*arguments, **options)
         if all(sum(map(len, rows)) >= MOST_ROWS for rows in caught.values()):
             break
+    if not all(caught.values()):  # by what is in a batch the model chooses other chains
+        _run(own, looked_at)
     for one in chains:
         one.run = one.exact
     passed = [torch.cat(caught[one.name])[:MOST_ROWS] for one in chains]

@@ -23,6 +23,9 @@ CLASSES = (1, 8, 32, 256, 1024)
 MOST_MIXES = 16
 """Of what several chains compute in: all are verified, so with more of them all chains go together."""
 
+CHOOSING = threading.RLock()
+"""One plan is chosen at a time: two would time each other."""
+
 log = logging.getLogger("ccsweep.engine")
 
 
@@ -39,6 +42,18 @@ EXACT = Arithmetic()
 """Nothing but zeros is left out, in float32: the original's own answers."""
 
 
+class Mode(threading.local):
+    """Of this thread's calls, where close calls are computed again."""
+
+    exactly = False
+    """Whether all chains compute the original's own answers."""
+    rounded = False
+    """Whether one has computed others since this was set to False."""
+
+
+MODE = Mode()
+
+
 class Chain(nn.Module):
     """Layers, run as ``run`` says: every product computed to begin with, in the engine once it is compiled.
 
@@ -48,6 +63,8 @@ class Chain(nn.Module):
         flat: whether they take inputs (batch, features) only.
     """
 
+    again: "Chain"
+    """What computes close calls again, where there are any."""
     together: "Together | None" = None
     """With which other chains it has to agree, where there are many."""
 
@@ -57,6 +74,7 @@ class Chain(nn.Module):
         self.int8 = [False] * len(self.layers)
         self.run: Callable[[Tensor], Tensor] = self.exact
         self.compiled: dict[int, Compiled] = {}
+        self.share_again = 0.0
         self._seen: dict[Arithmetic, Compiled] = {}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,25 +156,44 @@ class Chain(nn.Module):
         """The engine, by the plan for this size."""
         return self.at(x.shape[0])(x)
 
-    def compile(self, inputs: Tensor, threads: int) -> None:
+    def few(self, x: Tensor) -> Tensor:
+        """The same for some samples of a batch, by the plan for one where that is the faster one for them."""
+        one, more = self.at(1), self.at(x.shape[0])
+        if one.plan and more.plan and len(x) * one.plan.microseconds < more.plan.microseconds:
+            more = one
+        return more(x)
+
+    def watched(self, x: Tensor) -> Tensor:
+        """The same, noting whether answers may differ from the original's; exactly those where it must."""
+        if MODE.exactly:
+            return self.again.few(x)
+        compiled = self.at(x.shape[0])
+        MODE.rounded |= compiled.rounded
+        return compiled(x)
+
+    def compile(self, inputs: Tensor, threads: int, share_again: float = 0.0) -> None:
         """From now on run in the engine.
 
         Args:
             inputs: (samples, in_features), what the chain gets, to choose plans by.
             threads: of the plans.
+            share_again: of samples that are too close to call where it is not exact, and are computed again.
         """
         self._seen.clear()
         self.layout, self.inputs, self.threads = Layout(self.layers), inputs[: CLASSES[-1]], threads
-        self.run = self.fast
+        self.run, self.share_again = self.fast, share_again
+        if share_again:
+            self.run = self.watched
+            again = Chain(self.name, [layer._replace(gate=None) for layer in self.layers], self.flat)
+            again.compile(inputs, threads)
+            vars(self)["again"] = again  # no module of the model's
 
     def at(self, batch_size: int) -> Compiled:
         """What serves batches of this size; chosen when the first one comes."""
-        for size in CLASSES:
-            if batch_size <= size:
-                break
+        size = size_class(batch_size)
         found = self.compiled.get(size)
         if found is None:
-            with _Choosing.lock:
+            with CHOOSING:
                 if size not in self.compiled:
                     self._plan(size)
                 found = self.compiled[size]
@@ -169,14 +206,31 @@ class Chain(nn.Module):
                 self.together.largest._plan(size)
             possible = [self.together.use] if self.together.use is not None else possible
         log.info("choosing a plan for batches of up to %d", size)
-        tuner = Tuner(Layout(self.layers), self.inputs, size, self.threads)  # holds more than a plan needs
+        # Its layout holds more than a plan needs.
+        tuner = Tuner(Layout(self.layers), self.inputs, size, self.threads, libraries=True)
         choices = [self.ways(use) for use in possible]
-        chosen, plan = tuner.among(choices)
+        after = self._computing_again(size) if self.share_again else 0.0
+        chosen, plan = tuner.among(choices, [0.0 if use == EXACT else after for use in possible])
         compiled = self.compiled[size] = Compiled(self.layout, chosen, tuner.workers, tuner.shared_from)
         compiled.plan = plan(compiled)
         if self.together is not None and self.together.use is None:
             fits = [all(map(tuple.__contains__, ways, chosen)) for ways in choices]
-            self.together.use = possible[fits.index(True)]
+            self.together.use = possible[fits.index(True)] if any(fits) else EXACT  # a library's is exact
+
+    def _computing_again(self, size: int) -> float:
+        """Microseconds that a batch's close calls take, on average; for so many samples plans are made."""
+        some = 1 - (1 - self.share_again) ** size
+        expected = max(1.0, self.share_again * size / some)
+        one, *_, more = (self.again.at(rows).plan for rows in (1, round(2 * expected), round(expected)))
+        return some * min(expected * one.microseconds, more.microseconds) if one and more else 0.0
+
+
+def size_class(batch_size: int) -> int:
+    """Up to which number of samples the plan goes that serves so many."""
+    for size in CLASSES:
+        if batch_size <= size:
+            break
+    return size
 
 
 class Together:
@@ -204,8 +258,3 @@ def agree(chains: Sequence[Chain], use: Arithmetic | None = None) -> None:
         together = None
     for one in chains:
         one.together = together
-
-
-class _Choosing:
-    lock = threading.Lock()
-    """One plan is chosen at a time: two would time each other."""

@@ -7,7 +7,7 @@ from types import CellType, FunctionType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
 from torch.nn.utils.weight_norm import WeightNorm, remove_weight_norm
@@ -35,7 +35,8 @@ def detached(model: nn.Module) -> nn.Module:
     }
     memo: dict[int, Any] = dict(computed)
     try:
-        own = copy.deepcopy(model, memo).eval()
+        with torch.no_grad():  # a ScriptModule's copy would know what it was copied from
+            own = copy.deepcopy(model, memo).eval()
         for module in own.modules():
             for name, value in vars(module).items():
                 if isinstance(value, FunctionType):
@@ -54,7 +55,7 @@ def detached(model: nn.Module) -> nn.Module:
 def seal(model: nn.Module) -> None:
     """Refuse hooks from now on: a module whose work is done elsewhere would never call them."""
     for module in model.modules():
-        for name in HOOKS:
+        for name in HOOKS if not isinstance(module, torch.jit.ScriptModule) else ():
             sealed = _Sealed()
             for key, hook in getattr(module, name).items():
                 OrderedDict.__setitem__(sealed, key, hook)
@@ -62,8 +63,9 @@ def seal(model: nn.Module) -> None:
 
 
 def hooked(module: nn.Module) -> bool:
-    """Whether someone listens to the module's calls."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    """Whether someone listens to the module's calls, or its class has a ``__call__`` of its own."""
+    own = type(module).__call__ is not nn.Module.__call__ and not isinstance(module, fx.GraphModule)
+    return bool(own or module._forward_hooks or module._forward_pre_hooks)
 
 
 def brief(error: BaseException) -> str:

@@ -1,7 +1,8 @@
 """Gates and int8 for foreign layers: worth trying, keeping the answers, and such as can be vouched for."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 
 from ccsweep.engine import tune
 from ccsweep.engine.accelerate.chain import EXACT, Arithmetic, Chain, agree
-from ccsweep.engine.accelerate.inputs import BATCH, Samples
+from ccsweep.engine.accelerate.inputs import BATCH, Samples, rows_of
 from ccsweep.engine.accelerate.keep import Criterion
 from ccsweep.engine.accelerate.report import upper_bound
+from ccsweep.engine.accelerate.tracing.units import same
 from ccsweep.engine.layers import Layer, chain
 from ccsweep.engine.layout import Layout
 from ccsweep.engine.ways import in_int8
@@ -57,12 +59,24 @@ class Held:
         self.counts = [len(batch) for batch in self._batches]
         self.answers = list(self.outputs())
 
-    def outputs(self) -> Iterator[Any]:
-        """Of the model as it is now, by batch."""
+    def outputs(self, run: Callable[..., Any] | None = None) -> Iterator[Any]:
+        """Of the model as it is now, or of something else that is called so, by batch."""
         for batch in self._batches:
             arguments, options = self._samples[batch]
             with torch.no_grad():
-                yield self._model(*arguments, **options)
+                yield (run or self._model)(*arguments, **options)
+
+    @cached_property
+    def apart(self) -> bool:
+        """Whether a few samples alone get the answers that they get among others, and stay as they are."""
+        first = self._samples[self._batches[0]]
+        before = rows_of(first, torch.arange(len(self._batches[0])))
+        rows = torch.arange(len(self._batches[0]))[1::3]
+        arguments, options = rows_of(first, rows)
+        with torch.no_grad():
+            found = self._model(*arguments, **options)
+            self._model(*first[0], **first[1])
+        return same(found, rows_of(self.answers[0], rows)) and same(first, before)
 
     def changed(self, criterion: Criterion, *times: float) -> Iterator[Tensor]:
         """Bool (times, samples) by batch: which answers change, were the errors so many times as large."""

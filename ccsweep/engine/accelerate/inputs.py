@@ -36,7 +36,7 @@ class Samples:
 
     def __init__(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         self._leaves, self._spec = tree.tree_flatten((arguments, options))
-        lengths = {len(leaf) for leaf in self._leaves if _holds_samples(leaf)}
+        lengths = {len(leaf) for leaf in self._leaves if holds_samples(leaf)}
         if not lengths:
             raise UserError(f"calibration_inputs hold no tensor: {EXPECTED}")
         if len(lengths) > 1:
@@ -52,13 +52,18 @@ class Samples:
 
     def __getitem__(self, chosen: Tensor | slice) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments and options of a call with some of the samples."""
-        leaves = [leaf[chosen] if _holds_samples(leaf) else leaf for leaf in self._leaves]
+        leaves = [leaf[chosen] if holds_samples(leaf) else leaf for leaf in self._leaves]
         arguments, options = tree.tree_unflatten(leaves, self._spec)
         return arguments, options
 
     def features(self) -> list[int]:
         """Numbers in a sample of each tensor."""
-        return [leaf[:1].numel() for leaf in self._leaves if _holds_samples(leaf)]
+        return [leaf[:1].numel() for leaf in self._leaves if holds_samples(leaf)]
+
+
+def rows_of(call: Any, rows: Tensor) -> Any:
+    """Arguments and options of a call with these samples alone."""
+    return tree.tree_map_only(Tensor, lambda part: part[rows] if holds_samples(part) else part, call)
 
 
 def samples(given: Any, model: nn.Module) -> Samples:
@@ -98,7 +103,7 @@ def _joined(batches: Iterable[Any], model: nn.Module) -> Samples:
         flat, form = tree.tree_flatten(_call(batch, model))
         if spec is None:
             spec, leaves = form, [[] for _ in flat]
-        shapes = [leaf.shape[1:] if _holds_samples(leaf) else None for leaf in flat]
+        shapes = [leaf.shape[1:] if holds_samples(leaf) else None for leaf in flat]
         if form != spec or any(
             one and one[0].shape[1:] != shape
             for one, shape in zip(leaves, shapes, strict=True)
@@ -116,7 +121,7 @@ def _joined(batches: Iterable[Any], model: nn.Module) -> Samples:
             break
     if spec is None:
         raise UserError(f"calibration_inputs hold no batches: {EXPECTED}")
-    whole = [torch.cat(one) if _holds_samples(one[0]) else one[0] for one in leaves]
+    whole = [torch.cat(one) if holds_samples(one[0]) else one[0] for one in leaves]
     return Samples(*tree.tree_unflatten(whole, spec))
 
 
@@ -173,5 +178,6 @@ def _tensor(given: Any) -> Tensor:
         raise UserError(f"calibration_inputs hold an array of {array.dtype}: expected numbers") from error
 
 
-def _holds_samples(leaf: Any) -> bool:
+def holds_samples(leaf: Any) -> bool:
+    """Whether it is a tensor with the samples on its first axis."""
     return isinstance(leaf, Tensor) and leaf.dim() > 0

@@ -3,7 +3,7 @@
 from math import ceil, log, log1p
 from typing import NamedTuple
 
-from ccsweep.engine.accelerate.chains import Left
+from ccsweep.engine.accelerate.tracing.chains import Left
 
 CONFIDENCE = 0.95
 NAMED = 3

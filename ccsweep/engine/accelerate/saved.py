@@ -8,6 +8,7 @@ import copy
 import operator
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,73 +18,36 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from ccsweep.engine.accelerate.chain import Arithmetic, Chain, agree
-from ccsweep.engine.accelerate.chains import Left
+from ccsweep.engine.accelerate.close import Close
 from ccsweep.engine.accelerate.copying import HOOKS, brief, hooked
+from ccsweep.engine.accelerate.keep import Margin
 from ccsweep.engine.accelerate.report import Report
-from ccsweep.engine.accelerate.trace import Form, plain, refuse, unplain
-from ccsweep.engine.accelerate.units import Unit, only
+from ccsweep.engine.accelerate.tracing.chains import Left
+from ccsweep.engine.accelerate.tracing.trace import Form, plain, refuse, unplain
+from ccsweep.engine.accelerate.tracing.units import Unit, only
+from ccsweep.engine.accelerate.whole import Whole
 from ccsweep.engine.compiled import Compiled
 from ccsweep.engine.layers import Layer
+from ccsweep.engine.peers import UnavailableError
 from ccsweep.engine.plan import LayerPlan, Plan
 from ccsweep.errors import UserError
 from ccsweep.estimator.factors import Factors
 from ccsweep.files import check_sums, whole
 from ccsweep.kernels.compiling import target
 
-VERSION = 2
+VERSION = 3
 ARITHMETIC = {
-    "add",
-    "sub",
-    "mul",
-    "truediv",
-    "floordiv",
-    "mod",
-    "pow",
-    "matmul",
-    "neg",
-    "pos",
-    "abs",
-    "getitem",
-    "iadd",
-    "isub",
-    "imul",
-    "itruediv",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "and_",
-    "or_",
-    "invert",
-}
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "neg", "pos", "abs", "getitem",
+    "iadd", "isub", "imul", "itruediv", "eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "invert",
+}  # fmt: skip
 ATTRIBUTES = {
-    "shape",
-    "dtype",
-    "device",
-    "ndim",
-    "T",
-    "mT",
-    "H",
-    "mH",
-    "real",
-    "imag",
-    "is_cuda",
-    "values",
+    "shape", "dtype", "device", "ndim", "T", "mT", "H", "mH", "real", "imag", "is_cuda", "values",
     "indices",
-}
+}  # fmt: skip
 NEVER = {
-    "from_file",
-    "apply_",
-    "map_",
-    "map2_",
-    "backward",
-    "register_hook",
-    "share_memory_",
-    "numpy",
+    "from_file", "apply_", "map_", "map2_", "backward", "register_hook", "share_memory_", "numpy",
     "untyped_storage",
-}
+}  # fmt: skip
 """Operators that reach beyond tensors."""
 _OPERATORS: dict[str, Any] = {"torch": torch._C._VariableFunctions, "torch._C._nn": torch._C._nn, "F": F}
 
@@ -116,7 +80,9 @@ class Loaded(nn.Module):
         return self.graph.forward(tensors)
 
 
-def write(model: nn.Module, report: Report, path: str | Path) -> None:
+def write(
+    model: nn.Module, report: Report, close: Close | None, other: Whole | None, path: str | Path
+) -> None:
     """Write a model with chains in it to a file that :func:`read` opens anywhere.
 
     Raises:
@@ -138,6 +104,8 @@ def write(model: nn.Module, report: Report, path: str | Path) -> None:
         "tensors": tensors,
         "chains": {name: _chain(one) for name, one in chains.items()},
         "agreed": [list(use) for use in agreed if use is not None],
+        "whole": other and _whole(other),
+        "close": close and [*close.margin, close.least, close.share],
         "cpu": list(target()),
         "report": report._asdict() | {"left": [list(one) for one in report.left]},
     }
@@ -151,8 +119,8 @@ def holds(path: str | Path) -> bool:
         return "ccsweep accelerated" in torch.load(path, weights_only=True, mmap=True)
 
 
-def read(path: str | Path) -> tuple[nn.Module, list[Chain], Report]:
-    """Model, chains and report that :func:`write` wrote; nothing is executed but torch's operators.
+def read(path: str | Path) -> tuple[nn.Module, list[Chain], Report, Close | None, Whole | None]:
+    """What :func:`write` wrote, chains and all; nothing is executed but operators of torch and ONNX Runtime.
 
     Raises:
         UserError: it is no such file.
@@ -182,7 +150,10 @@ def read(path: str | Path) -> tuple[nn.Module, list[Chain], Report]:
         report = Report(
             **content["report"] | {"left": tuple(Left(*one) for one in content["report"]["left"])}
         )
-        return Loaded(Form.from_plain(content["form"]), graph).eval(), list(chains.values()), report
+        close = content["close"] and Close(Margin(*content["close"][:2]), *content["close"][2:])
+        form = Form.from_plain(content["form"])
+        other = content["whole"] and _whole_from(content["whole"], form, same_cpu)
+        return Loaded(form, graph).eval(), list(chains.values()), report, close, other
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: expected a file that accelerated.save wrote") from error
     except UserError:
@@ -207,15 +178,21 @@ def _chain(one: Chain) -> dict[str, Any]:
         ],
         "inputs": one.inputs,
         "threads": one.threads,
-        "plans": {
-            size: {
-                "ways": list(compiled.ways),
-                "threads": [compiled.threads, compiled.shared_from],
-                "plan": asdict(compiled.plan),
-            }
-            for size, compiled in one.compiled.items()
-            if compiled.plan
-        },
+        "share again": one.share_again,
+        "plans": _plans(one),
+        "plans again": _plans(one.again) if one.share_again else {},
+    }
+
+
+def _plans(one: Chain) -> dict[int, dict[str, Any]]:
+    return {
+        size: {
+            "ways": list(compiled.ways),
+            "threads": [compiled.threads, compiled.shared_from],
+            "plan": asdict(compiled.plan),
+        }
+        for size, compiled in one.compiled.items()
+        if compiled.plan
     }
 
 
@@ -231,14 +208,37 @@ def _chain_from(content: dict[str, Any], same_cpu: bool) -> Chain:
     ]
     one = Chain(content["name"], layers, content["flat"])
     one.int8 = [each["int8"] for each in content["layers"]]
-    one.compile(content["inputs"], content["threads"])
-    for size, known in content["plans"].items() if same_cpu else ():
-        one.compiled[size] = Compiled(one.layout, known["ways"], *known["threads"])
-        plan = known["plan"]
-        one.compiled[size].plan = Plan(
-            **plan | {"layers": tuple(LayerPlan(**each) for each in plan["layers"])}
-        )
+    one.compile(content["inputs"], content["threads"], content["share again"])
+    if same_cpu:
+        _plan_as(one, content["plans"])
+    if same_cpu and one.share_again:
+        _plan_as(one.again, content["plans again"])
     return one
+
+
+def _plan_as(one: Chain, plans: dict[int, dict[str, Any]]) -> None:
+    for size, known in plans.items():
+        with suppress(UnavailableError):  # of ONNX Runtime here: planned anew
+            compiled = Compiled(one.layout, known["ways"], *known["threads"])
+            plan = known["plan"]
+            layers = tuple(LayerPlan(**each) for each in plan["layers"])
+            compiled.plan = Plan(**plan | {"layers": layers})
+            one.compiled[size] = compiled
+
+
+def _whole(one: Whole) -> dict[str, Any]:
+    model = torch.frombuffer(bytearray(one.model), dtype=torch.uint8)
+    likes = [[dtype, list(shape)] for dtype, shape in one.likes]
+    return {"model": model, "likes": likes, "threads": one.threads, "faster": one.faster}
+
+
+def _whole_from(content: dict[str, Any], form: Form, same_cpu: bool) -> Whole | None:
+    with suppress(UnavailableError):  # of ONNX Runtime here: the engine alone
+        likes = [(dtype, tuple(shape)) for dtype, shape in content["likes"]]
+        one = Whole(content["model"].numpy().tobytes(), form, likes, content["threads"])
+        one.faster = content["faster"] if same_cpu else {}
+        return one
+    return None
 
 
 def _node(

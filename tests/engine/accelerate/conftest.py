@@ -5,11 +5,13 @@ import torch
 from torch import nn
 
 from ccsweep.engine import tune
+from ccsweep.engine.accelerate import whole
 
 
 @pytest.fixture(autouse=True)
 def _short_races(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune, "SECONDS", 0.0)
+    monkeypatch.setattr(whole, "find_spec", lambda name: None)  # an export takes a second
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ccsweep.engine.accelerate import accelerate, chain
-from ccsweep.engine.accelerate.trace import tensors_in
+from ccsweep.engine.accelerate.tracing.trace import tensors_in
 from tests.engine.accelerate.architectures import ALL
 
 

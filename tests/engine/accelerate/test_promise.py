@@ -62,8 +62,8 @@ def test_on_twenty_seeds_new_data_do_not_break_the_promise():
         fast = accelerate(model, given, promised, threads=1, keep="argmax")
         flags = torch.zeros(len(new), dtype=torch.bool)
         (chain,) = fast.chains
-        for use in chain.arithmetics:  # whatever plan
-            chain.run = chain.computing(use)
+        for use in chain.arithmetics[1:]:  # whatever plan
+            vars(chain)["at"] = lambda size, chain=chain, use=use: chain.computing(use)
             with torch.no_grad():
                 flags |= fast(new).argmax(1) != model(new).argmax(1)
         changed = float(flags.double().mean())

@@ -1,7 +1,7 @@
 """What a report says."""
 
-from ccsweep.engine.accelerate.chains import Left
 from ccsweep.engine.accelerate.report import Report
+from ccsweep.engine.accelerate.tracing.chains import Left
 
 LEFT = (Left("a", "odd"), Left("b", "even"), *(Left(f"c{k}", "odd") for k in range(4)))
 

@@ -12,7 +12,7 @@ from torch import nn
 import ccsweep
 from ccsweep.engine.accelerate import Accelerated, accelerate, saved
 from ccsweep.engine.accelerate.chain import agree
-from ccsweep.engine.accelerate.trace import tensors_in
+from ccsweep.engine.accelerate.tracing.trace import tensors_in
 from ccsweep.errors import UserError
 from tests.conftest import ROOT
 from tests.engine.accelerate.architectures import ALL, mlp

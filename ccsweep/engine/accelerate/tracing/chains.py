@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor, fx, nn
 
 from ccsweep.engine.accelerate.copying import hooked
-from ccsweep.engine.accelerate.operations import (
+from ccsweep.engine.accelerate.tracing.operations import (
     CLAMP_MIN,
     LINEAR,
     MATMUL,

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from ccsweep.engine.accelerate.chain import Chain
-from ccsweep.engine.accelerate.chains import Left, Shapes, replace, search
 from ccsweep.engine.accelerate.copying import brief
-from ccsweep.engine.accelerate.trace import Form, Root, tensors_in, trace
+from ccsweep.engine.accelerate.tracing.chains import Left, Shapes, replace, search
+from ccsweep.engine.accelerate.tracing.trace import Form, Root, tensors_in, trace
 
 TOLERANCE = 1e-4
 """Of outputs that are the same but for rounding, against the largest of them."""
@@ -22,6 +22,7 @@ TOLERANCE = 1e-4
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 Example = tuple[list[Tensor], Any]
 """Tensors of a call, and what came out."""
+Export = Callable[[fx.GraphModule, Form, Sequence[Example]], None]
 
 
 class Unit:
@@ -56,7 +57,7 @@ class Unit:
 def only(form: Form, graph: fx.GraphModule) -> Callable[[Tensor], Tensor] | None:
     """What a graph comes to that is one chain and nothing else: going through it takes 4 us."""
     nodes = [node for node in graph.graph.nodes if node.op != "placeholder"]
-    if not form.one or [node.op for node in nodes] != ["call_function", "call_module", "output"]:
+    if form.flat != 1 or [node.op for node in nodes] != ["call_function", "call_module", "output"]:
         return None
     module = graph.get_submodule(str(nodes[1].target))
     passed_on = nodes[1].args == (nodes[0],) and nodes[2].args == (nodes[1],)
@@ -89,10 +90,14 @@ class Units:
     Args:
         model: a copy of the user's, in eval mode; it is changed.
         run: runs the model on some inputs, with several batch sizes.
+        export: may make something else of the whole model's graph, unless it is one chain; called with it
+            before anything is replaced, with its form and examples.
     """
 
-    def __init__(self, model: nn.Module, run: Callable[[], object]) -> None:
-        self.model, self._run = model, run
+    def __init__(
+        self, model: nn.Module, run: Callable[[], object], export: Export = lambda graph, form, examples: None
+    ) -> None:
+        self.model, self._run, self._export = model, run, export
         self.chains: list[Chain] = []
         self.left: list[Left] = []
         self._names = {id(module): name for name, module in model.named_modules()}
@@ -110,6 +115,7 @@ class Units:
         handles = [
             module.register_forward_pre_hook(lambda _, inputs, name=name: called.add(name))
             for name, module in self.model.named_modules(remove_duplicate=False)
+            if not isinstance(module, torch.jit.ScriptModule)  # it takes no such hooks
         ]
         self._run()
         for handle in handles:
@@ -162,9 +168,12 @@ class Units:
         except (TypeError, ValueError) as error:
             return children, f"its forward cannot be traced ({brief(error)})"
         examples: list[Example] = []
-        for arguments, options in calls:
-            if (tensors := form.tensors(arguments, options)) is not None:
-                examples.append((tensors, _cloned(plain(*arguments, **options))))
+        try:
+            for arguments, options in calls:
+                if (tensors := form.tensors(arguments, options)) is not None:
+                    examples.append((tensors, _cloned(plain(*arguments, **options))))
+        except Exception as error:  # whatever the user's Python needs around the call, e.g. vmap
+            return children, f"its forward cannot be called alone ({brief(error)})"
         traced, reasons = trace(
             Root(module, plain if module is owner else module.forward, form), self._unsteady
         )
@@ -179,6 +188,8 @@ class Units:
         graph = self._with_chains(traced, examples, self._name(owner))
         if graph is not None:
             vars(owner)[method] = Unit(owner, method, form, graph)
+        if owner is self.model and (graph is None or only(form, graph) is None):
+            self._export(traced, form, examples)
         called = [node for node in traced.graph.nodes if node.op == "call_module"]
         return [traced.get_submodule(str(node.target)) for node in called], ""
 

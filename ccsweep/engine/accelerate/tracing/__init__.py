@@ -1,0 +1,1 @@
+"""A model as graphs, and the chains in them."""
