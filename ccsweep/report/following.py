@@ -33,15 +33,15 @@ def lines(study: "Study", folder: StudyFolder, uri: str | None) -> list[str]:
         chosen = front.knee(best, known.definition.aims) or best[0]
         trains = not any(line.startswith(("task=", "run=")) for line in known.definition.base)
         if known.definition.objectives and trains:
-            found.append(("confirm", _command(folder, "task=confirm", "pick=front", "seeds=5")))
-        found.append(("export", _command(folder, "task=export", f"pick=trial:{chosen.number}")))
+            found.append(("confirm", command_about(folder, "task=confirm", "pick=front", "seeds=5")))
+        found.append(("export", command_about(folder, "task=export", f"pick=trial:{chosen.number}")))
     if not known.definition.is_grid and known.n_trials is not None and known.command:
         words = [w for w in shlex.split(known.command) if not w.startswith("sweep.n_trials=")]
         found.append(("more", mask(shlex.join([*words, f"sweep.n_trials={2 * known.n_trials}"]))))
     return [f"{name:8}{line}" for name, line in found]
 
 
-def _command(folder: StudyFolder, task: str, *how: str) -> str:
+def command_about(folder: StudyFolder, task: str, *how: str) -> str:
     """The command of a task about the study, as it is typed here."""
     path = folder.path.absolute()
     name = path.name if path.parent == STUDIES.absolute() else str(path)

@@ -5,24 +5,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from ccsweep.errors import UserError
 from ccsweep.figures import VALIDATION_ERROR
 from ccsweep.report import following, grid
 from ccsweep.report.grid import Entry, Row, grouped, rows
-from ccsweep.study import alone
-from ccsweep.study.notes import notes
+from ccsweep.study import alone, front
+from ccsweep.study.notes import notes, study_notes
 from ccsweep.study.trials import last_attempts, params_of, sort
 from ccsweep.sweep.plan import Plan
 from ccsweep.tracking import resolve_uri
 from ccsweep.tracking.find import history, run_id_of, store_of
+from ccsweep.tracking.mask import mask
 from ccsweep.tracking.outcome import describe
 
 if TYPE_CHECKING:
     from optuna import Study
 
     from ccsweep.report.canvas import Curve
+
+_NOTE_LIMIT = 2045  # characters, of a part of optuna-dashboard's notes
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +43,36 @@ def write(plan: Plan, study: "Study") -> list[Path]:
 def say_what_is_next(plan: Plan, study: "Study", files: Sequence[Path]) -> None:
     """The last lines of a sweep: where it lies, and what to type next."""
     print(f"{'folder':8}{plan.folder.path} ({', '.join(file.name for file in files)})")
-    for line in following.lines(study, plan.folder, plan.uri):
+    lines = following.lines(study, plan.folder, plan.uri)
+    for line in lines:
         print(line)
+    if plan.sweep.objectives:
+        _note_for_dashboard(study, lines)
+
+
+def _note_for_dashboard(study: "Study", lines: Sequence[str]) -> None:
+    """What optuna-dashboard shows as notes: what to type next, and which trials are on the front.
+
+    Under the keys of its ``save_note``; to import it would take a second, and it may be installed later.
+    """
+    objectives = study_notes(study).definition.aims
+    best = front.pareto(alone.trials_of(study), objectives)
+    knee = front.knee(best, objectives)
+    bodies = {"dashboard": "\n".join(["To type next:", "", *(f"    {line}" for line in lines)])}
+    for trial in best:
+        place = "The knee of the front" if trial is knee else "On the front"
+        own = " ".join(notes(trial).overrides or [])
+        bodies[f"dashboard:{trial._trial_id}"] = f"{place}: `{mask(own)}`"
+    try:
+        before = study._storage.get_study_system_attrs(study._study_id)
+        for key, body in bodies.items():
+            body = body[:_NOTE_LIMIT]
+            if before.get(f"{key}:note_str:0") != body:
+                version = before.get(f"{key}:note_ver", 0) + 1
+                study._storage.set_study_system_attr(study._study_id, f"{key}:note_str:0", body)
+                study._storage.set_study_system_attr(study._study_id, f"{key}:note_ver", version)
+    except (StorageInternalError, OSError) as error:  # nothing needs them
+        log.warning("no notes for optuna-dashboard: %s", describe(error))
 
 
 def _write_page(plan: Plan, study: "Study") -> list[Path]:

@@ -46,6 +46,8 @@ class Pruner:
         metric: as training logs it, ``validation/error``; None: nothing is kept, only the bound is looked at.
         constraints: of the study.
         before: the epochs that it had behind it when an earlier worker lost it.
+        is_objective: whether the metric is the study's only objective: then its sampler and optuna-dashboard
+            learn from each epoch (Optuna takes no intermediate values where there are several).
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class Pruner:
         metric: str | None,
         constraints: Sequence[Constraint],
         before: Sequence[list[float]] = (),
+        is_objective: bool = False,
     ) -> None:
         self._trial = trial
         self._metric = metric
         self._constraints = constraints
         self._epochs = list(before)
+        self._is_objective = is_objective
 
     def __call__(self, epoch: int, figures: Mapping[str, float]) -> None:
         """Take in the figures of an epoch.
@@ -87,8 +91,11 @@ class Pruner:
             )
 
     def _keep_epochs(self) -> None:
+        epoch, value, _ = self._epochs[-1]
         try:
             note(self._trial, Notes(epochs=self._epochs))
+            if self._is_objective:
+                self._trial.report(value, int(epoch))
         except (StorageInternalError, OSError) as error:  # no reason to end a training
             log.warning("the storage failed: %s", describe(error))
 

@@ -7,7 +7,7 @@ are workers; it notices those that died, and what they were at is tried again.
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,6 +55,8 @@ class Sweeper:
     context: HydraContext
     task: TaskFunction
     config: DictConfig
+    says_what_is_next: bool = True
+    """False where a study is a part of something, which says it."""
 
     def sweep(self, arguments: list[str]) -> "list[FrozenTrial]":
         """Run the study that a command describes, or go on with it; returns its trials.
@@ -110,7 +112,10 @@ class Sweeper:
             payload = Payload(plan, self.context, self.config, self.task, singletons, name)
             crew = Crew(plan.folder, plan.sweep, payload, plan.workers)
             tracker = Tracker(study, plan.folder, plan.objectives, plan.uri, plan.patience)
-            trials = _Overseer(plan, study, crew, tracker, lease).see_through()
+            overseer = _Overseer(plan, study, crew, tracker, lease)
+            trials = overseer.see_through()
+            if self.says_what_is_next:  # last, when the prompt is about to be back
+                conclusion.say_what_is_next(plan, study, overseer.files)
         conclusion.judge(plan, trials)
         return trials
 
@@ -126,6 +131,8 @@ class _Overseer:
     lease: Lease
     deaths: int = 0
     short_of_room: bool = False
+    files: Sequence[Path] = ()
+    """That the end of the study left."""
 
     def see_through(self) -> "list[FrozenTrial]":
         """From the first worker to the study's table or page; returns its trials."""
@@ -153,7 +160,7 @@ class _Overseer:
                 self.tracker.finish(files, status)
                 if status == "KILLED":
                     print(f"go on with: {self.plan.command_to_go_on}")
-        conclusion.say_what_is_next(self.plan, self.study, files)  # last, when the prompt is about to be back
+        self.files = files
         return trials
 
     def _trials(self) -> "list[FrozenTrial]":

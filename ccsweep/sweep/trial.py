@@ -107,7 +107,11 @@ def run_trial(bench: Bench, trial: "Trial", folder: TrialFolder) -> Ending | Hel
     ranks = settings.rank_notation if settings.task == "train" else None
     persistently(lambda: note(trial, Notes(ranks=ranks, folder=f"trials/{folder.path.name}")))
     record.write(folder, bench.frozen(trial))
-    pruner = Pruner(trial, bench.plan.sweep.pruning, bench.plan.constraints, before[1] if before else ())
+    sweep = bench.plan.sweep
+    is_objective = ([*sweep.objectives], sweep.pruning) == ([VALIDATION_ERROR.key], VALIDATION_ERROR.metric)
+    pruner = Pruner(
+        trial, sweep.pruning, bench.plan.constraints, before[1] if before else (), is_objective=is_objective
+    )
 
     def heard(epoch: int, figures: Mapping[str, float]) -> None:
         if VALIDATION_ERROR.metric in figures:

@@ -82,9 +82,11 @@ def confirm(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[s
     found = _found(grid)
     write = _write(place, found, grid)
     from ccsweep.report import confirmed as shown
+    from ccsweep.report import following
 
     shown.show(found)
     print(f"{'folder':8}{place.path} ({', '.join(path.name for path in write)})")
+    print(f"{'export':8}{following.command_about(place, 'task=export', 'pick=error<=control+0.2')}")
     return {"task": config.task, **found}
 
 
@@ -154,7 +156,8 @@ class _Grid:
         lines += [f"+{_GROUP}={','.join(p.name for p in self.points)}"]
         lines += [f"training.seed={','.join(map(str, self.seeds))}"]
         master = loader.load_configuration("config", lines, RunMode.MULTIRUN)
-        Sweeper(HydraContext(config_loader=loader, callbacks=Callbacks()), run_point, master).sweep(lines)
+        context = HydraContext(config_loader=loader, callbacks=Callbacks())
+        Sweeper(context, run_point, master, says_what_is_next=False).sweep(lines)
 
     def folders(self) -> "dict[tuple[str, int], TrialFolder]":
         """Where each point was trained with each seed."""

@@ -82,7 +82,9 @@ def _path(to: str | None, otherwise: str) -> Path:
         path = Path(to).expanduser().absolute()
         path = path if path.suffix == ".yaml" else path.parent / f"{path.name}.yaml"  # also of /
         group = path.parent.name
-        if path.parent != _experiments() and group in {*groups(), "hydra", ""}:
+        if not group:
+            raise UserError(f"to={to}: a file at the top of the disk has no group to run as; choose a folder")
+        if path.parent != _experiments() and group in {*groups(), "hydra"}:
             raise UserError(
                 f"to={to}: it would run as +{group}={path.stem}, and +{group}= means something else here; "
                 "choose another folder"

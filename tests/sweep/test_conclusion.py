@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -150,6 +151,31 @@ def test_rows_that_were_trained_are_drawn(
     files = conclusion.write(plan, study)
     assert files == [plan.folder.table, plan.folder.table_data, plan.folder.rows]
     assert plan.folder.rows.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_study_has_notes_in_its_dashboard(begun: Callable[..., tuple[Plan, Study]]) -> None:
+    dashboard = pytest.importorskip("optuna_dashboard")
+    plan, study = begun(AIM, "training.l1=0,1", "sweep.sampler=grid")
+    for value in (2.0, 1.0):
+        trial = study.ask()
+        note(trial, Notes(overrides=[f"training.l1={value}", "sweep.storage=postgresql://ann:s3cret@db/x"]))
+        study.tell(trial, value)
+    conclusion.say_what_is_next(plan, study, [])
+    assert "    export  python -m ccsweep task=export" in dashboard.get_note(study)
+    notes_of = [_dashboard_note(study, trial) for trial in study.get_trials()]
+    assert notes_of == [
+        "",
+        "The knee of the front: `training.l1=1.0 sweep.storage=postgresql://ann:***@db/x`",
+    ]
+    before = study._storage.get_study_system_attrs(study._study_id)
+    conclusion.say_what_is_next(plan, study, [])
+    assert study._storage.get_study_system_attrs(study._study_id) == before
+
+
+def _dashboard_note(study: Study, trial: FrozenTrial) -> str:
+    from optuna_dashboard import get_note
+
+    return str(get_note(SimpleNamespace(storage=study._storage, study=study, _trial_id=trial._trial_id)))
 
 
 def test_a_page_that_cannot_be_written_is_an_error(begun: Callable[..., tuple[Plan, Study]]) -> None:

@@ -107,6 +107,15 @@ def test_only_complete_trials_beat_another() -> None:
     assert run(study, error=4.0, limit=25.0) == 5
 
 
+@pytest.mark.parametrize("is_objective", [True, False])
+def test_optuna_is_told_of_the_epochs_of_its_objective(is_objective: bool) -> None:
+    study = optuna.create_study()
+    pruner = Pruner(study.ask(), METRIC, constraints=[], is_objective=is_objective)
+    pruner(1, {METRIC: 4.0})
+    pruner(2, {METRIC: 3.0})
+    assert study.get_trials()[0].intermediate_values == ({1: 4.0, 2: 3.0} if is_objective else {})
+
+
 def test_a_metric_whose_limit_is_not_logged_has_all_left_to_compute() -> None:
     study = study_with((2.0, 1.0), (2.1, 1.0))
     pruner = Pruner(study.ask(), METRIC, constraints=[])

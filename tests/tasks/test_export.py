@@ -123,6 +123,11 @@ def test_names_and_paths(here: Path) -> None:
     with pytest.raises(UserError) as caught:
         exported("s", "knee", "my name")
     assert str(caught.value) == "to=my name: expected a name of letters, digits, '-', '_' and '.', or a path"
+    for place in ("/", "/x"):
+        with pytest.raises(UserError) as caught:
+            exported("s", "knee", place)
+        hint = "a file at the top of the disk has no group to run as; choose a folder"
+        assert str(caught.value) == f"to={place}: {hint}"
     assert not list(here.glob("**/.*.yaml.*"))
 
 
