@@ -96,6 +96,7 @@ def session(model: Model, threads: int) -> Any:
         raise UnavailableError(MISSING) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4  # what it refuses is said by whoever asked
     # Its threads would otherwise go on spinning through the others' turns.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

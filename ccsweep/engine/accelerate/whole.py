@@ -73,7 +73,12 @@ class Whole:
                 took = {name: median(times) for name, times in race(runs, tune.SECONDS).items()}
             faster = self.faster[size] = took[True] * tune.MARGIN < took[False]
             log.info("batches of up to %d: %s", size, "ONNX Runtime" if faster else "the engine")
-        return self(tensors) if faster else run(*arguments, **options)
+        if not faster:
+            return run(*arguments, **options)
+        try:
+            return self(tensors)
+        except Exception:  # what it refuses the model itself does, in its own words
+            return run(*arguments, **options)
 
     def _takes(self, tensors: Sequence[Tensor]) -> bool:
         """Whether it gives the right answer to such a call."""
@@ -81,10 +86,10 @@ class Whole:
         for tensor, (dtype, shape) in zip(tensors, self.likes, strict=True):
             if tensor.dtype is not dtype or tensor.shape != (count, *shape):
                 return False
-            if tensor.requires_grad or not tensor.is_cpu:
+            if tensor.requires_grad or not tensor.is_cpu or tensor.layout is not torch.strided:
                 return False
-            # It would take NaN for 0 in places.
-            if dtype.is_floating_point and not isfinite(tensor.sum().item()):
+            # It would take NaN for 0 in places, and count from the end where an index is negative.
+            if not (isfinite(tensor.sum().item()) if dtype.is_floating_point else not (tensor < 0).any()):
                 return False
         return count > 0
 

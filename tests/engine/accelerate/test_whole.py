@@ -175,3 +175,32 @@ def test_what_cannot_be_exported_says_nothing(exporting, capfd) -> None:
     fast = accelerate(Transformed().eval(), torch.randn(64, 60), 0, threads=1)
     assert fast.whole is None
     assert "graph" not in "".join(capfd.readouterr())
+
+
+class Recommender(nn.Module):
+    """What an index means is the table's business."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.deep = (
+            nn.Embedding(20, 8),
+            nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 1)),
+        )
+
+    def forward(self, numbers: Tensor, kinds: Tensor) -> Tensor:
+        return self.deep(torch.cat([numbers, self.table(kinds)], 1)).squeeze(1)
+
+
+@pytest.mark.parametrize("wrong", [-1, 20])
+def test_an_index_that_is_no_index_is_refused_as_by_the_original(exporting, wrong: int) -> None:
+    torch.manual_seed(0)
+    model = Recommender().eval()
+    fast = accelerate(model, (torch.randn(64, 4), torch.randint(20, (64,))), 0, threads=1)
+    fast.whole.faster = dict.fromkeys((1, 8, 32, 256, 1024), True)
+    numbers, kinds = torch.randn(5, 4), torch.randint(20, (5,))
+    torch.testing.assert_close(fast(numbers, kinds), model(numbers, kinds), rtol=1e-4, atol=1e-5)
+    kinds[2] = wrong
+    with pytest.raises(IndexError, match=r"^index out of range in self$"):
+        model(numbers, kinds)
+    with pytest.raises(IndexError, match=r"^index out of range in self$"):
+        fast(numbers, kinds)
