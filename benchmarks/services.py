@@ -25,7 +25,7 @@ PACKAGES = ("postgresql", "slurm-wlm", "munge")
 NODES = ("n1", "n2")
 PASSWORD = "s3cret"
 DATABASE_PORT, TRACKING_PORT, CONTROL_PORT = 25432, 25000, 26817
-SECONDS = 60.0
+SECONDS = 120.0
 """To wait for a daemon."""
 _SLURM = """
 ClusterName=ccsweep
@@ -68,10 +68,11 @@ class Services:
 
     Args:
         folder: theirs alone, and one that every user of this machine may enter.
+        fsync: whether the database waits for the disk, which tests need not.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, fsync: bool = False) -> None:
+        self.folder, self._fsync = folder, "on" if fsync else "off"
         self.database = f"postgresql+psycopg://lab:{PASSWORD}@127.0.0.1:{DATABASE_PORT}/studies"
         self.tracking = f"http://127.0.0.1:{TRACKING_PORT}"
 
@@ -87,11 +88,24 @@ class Services:
             Missing: one line saying why that cannot be done here.
         """
         install()
+        try:
+            self.up_database()
+            self._make_slurm()
+            self.start_tracking()
+        except BaseException:
+            self.down()  # half of it would stand in the way of the next
+            raise
+
+    def up_database(self) -> None:
+        """Bring PostgreSQL up, alone.
+
+        Raises:
+            Missing: one line saying why that cannot be done here.
+        """
+        install()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
         self._make_database()
-        self._make_slurm()
-        self.start_tracking()
 
     def down(self) -> None:
         """Take everything down, and remove the folder."""
@@ -104,7 +118,8 @@ class Services:
 
     def start_database(self) -> None:
         """Returns when it takes connections."""
-        options = f"-p {DATABASE_PORT} -h 127.0.0.1 -k {self.folder}/pg -c fsync=off"
+        options = f"-p {DATABASE_PORT} -h 127.0.0.1 -k {self.folder}/pg"
+        options += f" -c fsync={self._fsync} -c max_connections=300"
         self._postgres("pg_ctl", f"-D {self.folder}/pg -l {self.folder}/pg/log -w -o '{options}' start")
 
     def stop_database(self) -> None:

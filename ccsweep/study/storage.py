@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 from ccsweep.errors import UserError
 from ccsweep.files import is_special
@@ -32,6 +33,12 @@ PATIENCE = 60.0
 _LOCK_SECONDS = 10  # after which the journal's lock, held for milliseconds, is one that a killed process left
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
 _HINT = "start that server, or leave sweep.storage out for a file in the study's folder"
+_DRIVER = "write postgresql+psycopg://, for which pip install 'ccsweep[cluster]' brings the driver"
+_ADVICE = {
+    "password": "put it into ~/.pgpass or PGPASSWORD",
+    "does not exist": "make it there first, or name one that is there",
+}
+"""By what a server says to somebody it does not let in."""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -54,6 +61,8 @@ def connect(folder: StudyFolder, url: str | None, ready: bool = False) -> "BaseS
 def _connect(folder: StudyFolder, url: str | None, ready: bool = False) -> "BaseStorage":
     """The same, whose calls are made once."""
     _quiet()
+    if url is not None and url.startswith("grpc:"):
+        return _proxy(url)
     if url is not None:
         return _database(url, ready)
     from optuna.storages import JournalStorage
@@ -195,6 +204,8 @@ def _failures() -> tuple[type[BaseException], ...]:
     found: list[type[BaseException]] = [StorageInternalError, OSError]
     if (sqlalchemy := sys.modules.get("sqlalchemy.exc")) is not None:
         found += [sqlalchemy.OperationalError, sqlalchemy.InterfaceError]
+    if (grpc := sys.modules.get("grpc")) is not None:
+        found.append(grpc.RpcError)
     return tuple(found)
 
 
@@ -252,9 +263,12 @@ def _database(url: str, ready: bool) -> "BaseStorage":
             "postgresql+psycopg://user@host/name"
         ) from error
     except ImportError as error:
-        raise UserError(f"{shown}: {error.name or error} is not installed; pip install it") from error
+        advice = "pip install it" if backend != "postgresql" else _DRIVER
+        raise UserError(f"{shown}: {error.name or error} is not installed; {advice}") from error
     except SQLAlchemyError as error:
-        raise UserError(f"{shown}: cannot be opened ({reason_of(error)}); {_HINT}") from error
+        reason = reason_of(error)
+        advice = next((advice for said, advice in _ADVICE.items() if said in reason), _HINT)
+        raise UserError(f"{shown}: cannot be opened ({reason}); {advice}") from error
     try:
         storage = RDBStorage(
             url, engine_kwargs=options, skip_compatibility_check=ready, skip_table_creation=ready
@@ -262,6 +276,29 @@ def _database(url: str, ready: bool) -> "BaseStorage":
         return _CachedStorage(storage)
     except Exception as error:
         raise UserError(f"{shown}: cannot be used ({reason_of(error)}); {_HINT}") from error
+
+
+def _proxy(url: str) -> "BaseStorage":
+    """Optuna's, in front of a database for hundreds of workers."""
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.storages import GrpcStorageProxy
+
+    shown, parts = f"sweep.storage={mask(url)}", urlsplit(url)
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port:
+        raise UserError(f"{shown}: names no host and port; expected for example grpc://127.0.0.1:13000")
+    try:
+        socket.create_connection((host, port), timeout=SECONDS).close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return GrpcStorageProxy(host=host, port=port)
+    except OSError as error:
+        raise UserError(f"{shown}: does not answer ({reason_of(error)}); {_HINT}") from error
+    except ImportError as error:
+        raise UserError(f"{shown}: grpcio is not installed; pip install 'ccsweep[cluster]'") from error
 
 
 def _quiet() -> None:
@@ -289,4 +326,6 @@ def reason_of(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if callable(details := getattr(error, "details", None)):  # grpc's, whose text is ten lines
+        return plain(str(details()))
     return plain(str(error)) or type(error).__name__

@@ -17,7 +17,7 @@ from ccsweep.study.notes import notes, study_notes
 from ccsweep.study.trials import last_attempts, params_of, sort
 from ccsweep.sweep.plan import Plan
 from ccsweep.tracking import resolve_uri
-from ccsweep.tracking.find import history, run_id_of, store_of
+from ccsweep.tracking.find import history, logged_json, run_id_of, store_of
 from ccsweep.tracking.mask import mask
 from ccsweep.tracking.outcome import describe
 
@@ -130,6 +130,9 @@ def _entry(plan: Plan, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> Ent
     folder = (known if known.reuses is None else notes(trials[known.reuses])).place(plan.folder)
     if trial.state == TrialState.COMPLETE and folder is not None:
         report = folder.read_report()
+        if report is None and known.run_id is not None:  # it ran on another machine's disk
+            uri = store_of(plan.folder.path) or resolve_uri(plan.uri)
+            report = logged_json(uri, known.run_id, folder.report.name)
         if report is not None:
             return Entry(overrides, ranks, report)
         return Entry(overrides, ranks, None, f"{folder.path} holds no report any more")

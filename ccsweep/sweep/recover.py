@@ -72,7 +72,7 @@ def open_or_begin(plan: Plan) -> "Study":
             )
         if plan.sweep.storage is not None:
             refuse_other(study)
-        _refuse_change(plan, {**asdict(known.definition), "settings": known.settings})
+        refuse_change_of(plan, known)
     lost = damaged or not study.get_trials(deepcopy=False)
     if lost and (count := restore(study, folder)):
         log.warning("%d trials were put back from their own folders", count)
@@ -89,6 +89,15 @@ def refuse_change(plan: Plan) -> None:
     began = read_json_if_whole(plan.folder.definition, _UNCOMPARED)
     if began is not None:
         _refuse_change(plan, began)
+
+
+def refuse_change_of(plan: Plan, known: StudyNotes) -> None:
+    """Compare with what the storage knows of the study.
+
+    Raises:
+        UserError: what it began with differs.
+    """
+    _refuse_change(plan, {**asdict(known.definition), "settings": known.settings})
 
 
 def _set_aside(folder: StudyFolder, url: str | None) -> bool:
@@ -209,14 +218,14 @@ def _apply(study: "Study", trial: FrozenTrial, account: FrozenTrial) -> None:
 
 def _is_of(folder: StudyFolder, known: StudyNotes) -> bool:
     """Whether a study in a storage that many share is the one of ``folder``, which may have been moved."""
-    if known.id not in (None, _id_of(folder)):
+    if known.id not in (None, id_of(folder)):
         return False
     if known.folder in (None, str(folder.path)):
         return True
     return folder.definition.exists() and not StudyFolder(Path(str(known.folder))).definition.exists()
 
 
-def _id_of(folder: StudyFolder) -> str | None:
+def id_of(folder: StudyFolder) -> str | None:
     """What was drawn when the study of ``folder`` began."""
     found = (read_json_if_whole(folder.definition, _UNCOMPARED) or {}).get("id")
     return found if isinstance(found, str) else None
@@ -256,7 +265,7 @@ def _shown(value: Any) -> str:
 
 def _describe(plan: Plan, study: "Study") -> None:
     """Write down what the study is and how it was called."""
-    drawn = _id_of(plan.folder) or uuid.uuid4().hex
+    drawn = id_of(plan.folder) or uuid.uuid4().hex
     note_study(
         study,
         StudyNotes(

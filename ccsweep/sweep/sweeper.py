@@ -8,7 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,10 +22,10 @@ from ccsweep.errors import UserError, is_full_disk
 from ccsweep.files import has_room, sole
 from ccsweep.interrupt import finishing
 from ccsweep.study.folder import StudyFolder
-from ccsweep.study.notes import Kind
+from ccsweep.study.notes import Kind, notes
 from ccsweep.study.storage import reason_of
 from ccsweep.study.trials import Ending, Failed, enqueue_points, sort
-from ccsweep.sweep.cluster.claim import claimed
+from ccsweep.sweep.cluster.claim import Guests, claimed
 from ccsweep.sweep.lease import Lease
 from ccsweep.sweep.plan import Plan, make_plan, unchecked
 from ccsweep.tracking.mask import mask
@@ -43,6 +43,7 @@ MOST_DEATHS = 3  # in a row, of workers that never got to a trial
 UNNAMED = Failed(
     Kind.MACHINE, "worker died: killed, or its process exited"
 )  # before it could put its name to its trial
+LOST = Failed(Kind.MACHINE, "a worker from elsewhere was killed, or its machine lost")
 STOPPED = Failed(Kind.STOPPED, "stopped with its sweep")
 
 log = logging.getLogger(__name__)
@@ -105,14 +106,17 @@ class Sweeper:
         study = recover.open_or_begin(plan)
         name = f"{datetime.now():%Y%m%d-%H%M%S-%f}-{socket.gethostname()}"
         shared = plan.sweep.storage is not None  # else it is in the folder, which is held
-        with _lease(plan.folder.sweeper, name) as lease, claimed(study, name) if shared else nullcontext():
+        held = claimed(study, name, plan.began) if shared else nullcontext()
+        with _lease(plan.folder.sweeper, name) as lease, held:
+            guests = Guests(study)
+            guests.see_out()
             recover.clear(study, plan)
             enqueue_points(study, plan.points)
             singletons = Singleton.get_state()
             payload = Payload(plan, self.context, self.config, self.task, singletons, name)
             crew = Crew(plan.folder, plan.sweep, payload, plan.workers)
             tracker = Tracker(study, plan.folder, plan.objectives, plan.uri, plan.patience)
-            overseer = _Overseer(plan, study, crew, tracker, lease)
+            overseer = _Overseer(plan, study, crew, tracker, lease, guests)
             trials = overseer.see_through()
             if self.says_what_is_next:  # last, when the prompt is about to be back
                 conclusion.say_what_is_next(plan, study, overseer.files)
@@ -129,6 +133,7 @@ class _Overseer:
     crew: "Crew"
     tracker: "Tracker"
     lease: Lease
+    guests: Guests
     deaths: int = 0
     short_of_room: bool = False
     files: Sequence[Path] = ()
@@ -170,14 +175,19 @@ class _Overseer:
         """Keep workers at work until there is no more to do."""
         from ccsweep.report.study.live import View
         from ccsweep.study import alone
+        from ccsweep.sweep import recover
         from ccsweep.sweep.worker import EXHAUSTED, is_over, remaining
 
         plan, crew, exhausted, finished = self.plan, self.crew, False, False
         with View(plan.objectives, plan.target) as view:
             while True:
                 trials, waiting = self._trials(), crew.look()
-                view.update(trials, [m.lease or {"id": m.name} for m in crew.members], time.time(), waiting)
+                at_work = [m.lease or {"id": m.name} for m in crew.members]
+                at_work += [{"id": name} for name in self.guests.names]
+                view.update(trials, at_work, time.time(), waiting)
                 self.tracker.update(trials)
+                for guest in self.guests.look():
+                    self._settle(recover.running_of(self.study, guest), LOST)
                 for member in crew.overdue():
                     self._end_overdue(member)
                 for member, how in crew.take_dead():
@@ -191,7 +201,7 @@ class _Overseer:
                     self._start_worker()
                 if due <= 0 and not busy:
                     crew.dismiss_waiting()
-                if due <= 0 and not crew.members and not self._settle_trials_of(None, UNNAMED):
+                if due <= 0 and not crew.members and not self._is_one_left():
                     if finished or not (plan.sweep.objectives and alone.due(self.study)):
                         break
                     finished = True  # the last worker died over it: another one may do better, once
@@ -202,6 +212,16 @@ class _Overseer:
             log.warning("all points of the space are done: %d, and not %d", now.done, plan.target)
         elif plan.target > now.done and is_over(plan, now):
             log.info("no more trials, by sweep.minutes or sweep.patience: %d of %d", now.done, plan.target)
+
+    def _is_one_left(self) -> bool:
+        """Whether a trial runs though no worker is there: a guest's, or one that is settled here."""
+        from ccsweep.sweep import recover
+
+        running = recover.running_of(self.study, None)
+        if running:
+            self.guests.look(now=True)
+        self._settle([trial for trial in running if notes(trial).worker not in self.guests.names], UNNAMED)
+        return bool(running)
 
     def _start_worker(self) -> None:
         """Start one more worker, unless the disk is full: then it is tried again at the next look."""
@@ -267,9 +287,14 @@ class _Overseer:
         from ccsweep.sweep import recover
 
         lost = recover.running_of(self.study, None if member is None else member.name)
-        for trial in lost:
-            recover.settle(self.plan, self.study, trial, ending)
+        self._settle(lost, ending)
         return len(lost)
+
+    def _settle(self, trials: "list[FrozenTrial]", ending: Ending) -> None:
+        from ccsweep.sweep import recover
+
+        for trial in trials:
+            recover.settle(self.plan, self.study, trial, ending)
 
     def _stop_trials(self) -> None:
         try:
@@ -284,8 +309,17 @@ def _sole_sweeper(folder: StudyFolder) -> Iterator[None]:
     path = folder.path
     refusal = f"{path}: another sweep is at work there; wait for it, stop it, or choose another sweep.name"
     try:
+        made = [place for place in (path, *path.parents) if not place.exists()]
         with sole(folder.sweeper_lock, refusal):
-            yield
+            try:
+                yield
+            except UserError:  # before there was anything to keep
+                if made and [*path.iterdir()] == [folder.sweeper_lock]:
+                    folder.sweeper_lock.unlink()
+                    with suppress(OSError):  # another study has come to be there
+                        for place in made:
+                            place.rmdir()
+                raise
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         at_fault = Path(str(error.filename))
         if at_fault not in (path, *path.parents) and at_fault.parent != path:

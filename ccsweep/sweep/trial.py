@@ -7,7 +7,7 @@ telling the study is its caller's. Only an interrupt comes out as itself.
 import logging
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,6 @@ from ccsweep.sweep.pruning import Pruner
 from ccsweep.tracking.outcome import describe, status_after
 
 if TYPE_CHECKING:
-    from filelock import FileLock
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
 
@@ -61,7 +60,7 @@ class Bench:
     composer: Composer
     context: HydraContext
     task: TaskFunction
-    lock: "FileLock"
+    lock: AbstractContextManager[Any]
     """Held while one looks what others do, and says what it will do itself."""
     show: Callable[[int, float], None] = lambda epoch, error: None
     """Told of each epoch of a trial with its validation error, for who looks on."""

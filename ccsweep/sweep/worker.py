@@ -27,6 +27,7 @@ from ccsweep.study.storage import persistently
 from ccsweep.study.trials import Completed, Ending, Failed, Reused, Sorted, params_of, sort, tell
 from ccsweep.sweep import lease, mlflow
 from ccsweep.sweep.cluster.slurm import use_what_was_allocated
+from ccsweep.sweep.cluster.turn import turn
 from ccsweep.sweep.compose import Composer
 from ccsweep.sweep.plan import Plan
 from ccsweep.sweep.process import GONE, Tie, forget_pickle, install_signals, redirect, time_is_up
@@ -76,7 +77,7 @@ def work(payload: Payload, name: str, index: int, gpu: str | None) -> None:
     use_what_was_allocated()
     forget_pickle()
     redirect(payload.plan.folder.lease(name).with_suffix(".log"))
-    worker = _Worker(payload, name, index)
+    worker = Worker(payload, name, index)
     try:
         worker.prepare()
         worker.end(worker.work())
@@ -89,13 +90,15 @@ def work(payload: Payload, name: str, index: int, gpu: str | None) -> None:
         logging.shutdown()
 
 
-class _Worker:
+class Worker:
+    """A process that runs trials of a study; one of a sweeper's crew."""
+
     def __init__(self, payload: Payload, name: str, index: int) -> None:
         self.name, self.index = name, index
         self.payload, self.plan = payload, payload.plan
         self.folder = self.plan.folder
         self._sweepers = lease.Heartbeats()
-        self._tie = Tie(self._is_sweeper_there, self._give_up)
+        self._tie = Tie(self.is_sweeper_there, self._give_up)
         self._trial: Trial | None = None
         self._held: list[tuple[Trial, int]] = []
         self._reuses = self._begun = 0
@@ -104,8 +107,6 @@ class _Worker:
 
     def prepare(self) -> None:
         """Import what it takes and open the study."""
-        from filelock import FileLock
-
         from ccsweep.study import samplers
         from ccsweep.study.storage import open_study
 
@@ -118,7 +119,7 @@ class _Worker:
         self._random = random.Random(f"{seed} {begun} {self.index}")
         context = self.payload.context
         composer = Composer(context.config_loader, self.payload.master)
-        lock = FileLock(self.folder.claim_lock)
+        lock = turn(study, self.folder, url)
         self.bench = Bench(self.plan, study, composer, context, self.payload.task, lock, self._show)
 
     def work(self) -> str:
@@ -131,13 +132,13 @@ class _Worker:
                 if trial is not None:
                     self._live(trial)
                 elif not self._held:
-                    self._finish()
+                    self.finish()
                     return DONE
                 else:  # all that is left is what others compute
                     if self.lease.contents["trial"] is not None:
                         self.lease.set_if_possible(trial=None)
                     time.sleep(0.2)
-                if self._reuses >= self._reuse_limit() and not self._enqueue_untried():
+                if self._reuses >= self._reuse_limit() and not persistently(self._enqueue_untried):
                     return EXHAUSTED
         except KeyboardInterrupt:
             if self._trial is not None and not self.bench.frozen(self._trial).state.is_finished():
@@ -240,19 +241,20 @@ class _Worker:
             return Failed(Kind.MACHINE, GONE, excused=True)
         if (lease.read(self.folder.sweeper) or {}).get("stop"):
             return Failed(Kind.STOPPED, "stopped with its sweep")
+        return self.ended_by_others(trial)
+
+    def ended_by_others(self, trial: "Trial") -> Failed:
+        """How a trial ended whose worker was ended from outside."""
         if self.plan.sweep.cluster == "local":
             return Failed(Kind.MACHINE, "worker terminated (signal 15)")
         since = float(self.lease.contents["trial_started"])
         return handed_back(self.bench, trial, time_is_up(), None if self._begun > 1 else since)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """The last worker that leaves sees to the front, alone; it has imported all that it takes."""
         if not self.plan.sweep.objectives:
             return
-        with self.bench.lock:
-            self.lease.set_if_possible(trial=None, leaving=True)
-            others = [other for other in lease.at_work(self.folder) if other["id"] != self.name]
-        if any(not other.get("leaving") for other in others) or not alone.due(self.bench.study):
+        if not persistently(self._is_last) or not alone.due(self.bench.study):
             return
         try:
             finish(self.bench)
@@ -260,6 +262,12 @@ class _Worker:
             log.warning("the front was not timed again: %s", error)
         except Exception:
             log.exception("the front was not timed again")
+
+    def _is_last(self) -> bool:
+        with self.bench.lock:
+            self.lease.set_if_possible(trial=None, leaving=True)
+            others = [other for other in lease.at_work(self.folder) if other["id"] != self.name]
+        return all(other.get("leaving") for other in others)
 
     def _settle_held(self) -> None:
         """Give trials that wait for another worker's result that result, or run them if there is none."""
@@ -298,7 +306,7 @@ class _Worker:
                 study.enqueue_trial(self._random.choice(untried))
         return bool(untried)
 
-    def _is_sweeper_there(self) -> bool:
+    def is_sweeper_there(self) -> bool:
         """In the heartbeat's thread."""
         sweeper = lease.read(self.folder.sweeper)
         if sweeper is None or sweeper["id"] != self.payload.sweeper or sweeper["ended"] is not None:

@@ -14,8 +14,10 @@ from ccsweep.config.schema import Config
 from ccsweep.study import front
 from ccsweep.study.alone import mixture, trials_of
 from ccsweep.study.folder import StudyFolder, TrialFolder, study_folder
-from ccsweep.study.notes import study_notes
+from ccsweep.study.notes import notes, study_notes
 from ccsweep.study.storage import open_study
+from ccsweep.study.trials import sort
+from ccsweep.sweep.cluster.claim import sweeping
 from ccsweep.sweep.lease import Contents, at_work
 from ccsweep.tracking.mask import mask
 
@@ -47,7 +49,7 @@ def sweep_status(config: Config, folder: TrialFolder, overrides: list[str]) -> d
 
     place, study = existing(config)
     trials, known = trials_of(study), study_notes(study)
-    workers = at_work(place)
+    workers = at_work(place) or _elsewhere(study, trials)
     now = standing(trials, known.definition.aims, known.n_trials, len(workers))
     found = _figures(config, place, study, now, workers)
     if config.format is None:
@@ -84,12 +86,25 @@ def _show(
         say(f"nobody is at work on {len(now.running)} trials that were begun; the command below mends that")
     if workers:
         say(f"at work: {', '.join(str(lease.get('id')) for lease in workers)}")
+    elif (host := sweeping(study)) is not None:
+        say(f"at work: a sweeper on {host}")
     elif target is not None and now.done + (len(now.reused) if is_grid else 0) < target:
         say(f"not running; go on with: {mask(known.command)}")
     else:
         for line in following.lines(study, place, uri):
             say(line)
-    say(f"{'folder':8}{place.path.absolute()}" + (f" ({place.page.name})" if place.page.exists() else ""))
+    if place.path.exists():
+        say(f"{'folder':8}{place.path.absolute()}" + (f" ({place.page.name})" if place.page.exists() else ""))
+    else:
+        say(f"{'folder':8}{known.folder} on {known.host}")
+
+
+def _elsewhere(study: "Study", trials: "Sequence[FrozenTrial]") -> list[Contents]:
+    """Workers that only the storage knows: its sweeper is at work on another host, whose disk is not seen."""
+    if sweeping(study) is None:
+        return []
+    names = {str(notes(trial).worker) for trial in sort(trials).running}
+    return [{"id": name} for name in sorted(names)]
 
 
 def _print(kind: str, found: dict[str, Any], trials: "Sequence[FrozenTrial]", aims: front.Objectives) -> None:

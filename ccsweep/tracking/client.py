@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from ccsweep.errors import UserError
 from ccsweep.interrupt import finishing
@@ -99,6 +100,11 @@ def store_errors(uri: str) -> Iterator[None]:
             raise UserError(
                 f"tracking.uri: {mask(uri)} was made by another version of MLflow; copy it to a "
                 f"safe place, then run: mlflow db upgrade {mask(uri)}"
+            ) from error
+        if "Invalid Host header" in error.message:  # MLflow 3 answers to the names that it was told
+            raise UserError(
+                f"tracking.uri: {mask(uri)} does not know that name for itself; start that server with "
+                f"--allowed-hosts {urlsplit(uri).netloc.rpartition('@')[2]}"
             ) from error
         if error.error_code in _LOGIN_CODES:
             raise UserError(

@@ -6,6 +6,7 @@ the run of the original.
 """
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ccsweep.errors import UserError
 from ccsweep.files import read_json_if_whole, user_cache, write_text
@@ -30,6 +31,8 @@ RUN_FILE = "run.json"  # in a run's folder: which run it belongs to
 
 _ID = re.compile(r"[0-9a-f]{6,32}")
 _SHOWN = 5
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,19 @@ def history(uri: str, run_id: str, prefix: str) -> dict[str, list[tuple[int, flo
         logged = {name: client.get_metric_history(run_id, name) for name in names if name.startswith(prefix)}
     # An epoch that a killed run did twice was logged twice; MLflow gives the later value last.
     return {name: sorted({m.step: m.value for m in values}.items()) for name, values in logged.items()}
+
+
+def logged_json(uri: str, run_id: str, name: str) -> dict[str, Any] | None:
+    """What a run has logged as the file ``name``, if that can be had."""
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            prepare(uri)
+            with store_errors(uri):
+                path = Path(connect(uri).download_artifacts(run_id, name, place))
+            return read_json_if_whole(path, "it is as if it had not been logged")
+        except Exception as error:  # MLflow raises a dozen kinds for a file that is not there
+            log.debug("%s of run %s: %s", name, run_id, error)
+            return None
 
 
 def write_run_file(folder: Path, uri: str, run_id: str) -> None:

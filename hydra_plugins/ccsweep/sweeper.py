@@ -23,6 +23,17 @@ class CcsweepSweeper(Sweeper):
         return self._sweeper.sweep(arguments)
 
 
+class CcsweepGuest(CcsweepSweeper):
+    """Hands over to :mod:`ccsweep.worker`, which joins a study instead of sweeping it."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run trials of the study that the command line's overrides describe."""
+        from ccsweep.worker import join
+
+        sweeper = self._sweeper
+        return join(sweeper.context, sweeper.task, sweeper.config, arguments)
+
+
 @dataclass
 class SweeperConfig:
     """``hydra/sweeper=ccsweep``; what a study is stands in the group ``sweep``."""
@@ -30,4 +41,12 @@ class SweeperConfig:
     _target_: str = "hydra_plugins.ccsweep.sweeper.CcsweepSweeper"
 
 
+@dataclass
+class GuestConfig:
+    """``hydra/sweeper=ccsweep_guest``; what ``python -m ccsweep.worker`` types."""
+
+    _target_: str = "hydra_plugins.ccsweep.sweeper.CcsweepGuest"
+
+
 ConfigStore.instance().store(group="hydra/sweeper", name="ccsweep", node=SweeperConfig)
+ConfigStore.instance().store(group="hydra/sweeper", name="ccsweep_guest", node=GuestConfig)

@@ -203,6 +203,13 @@ def test_a_database_that_may_only_be_read(folder: StudyFolder, tmp_path: Path, u
         ),
         ("mysql://ann:s3cret@/runs", "MySQLdb is not installed; pip install it"),
         (
+            "postgresql+psycopg2://ann:s3cret@/runs",
+            "psycopg2 is not installed; write postgresql+psycopg://, for which pip install 'ccsweep[cluster]' "
+            "brings the driver",
+        ),
+        ("grpc://host", "names no host and port; expected for example grpc://127.0.0.1:13000"),
+        ("grpc://127.0.0.1:1", f"does not answer (Connection refused); {HINT}"),
+        (
             "sqlite:////proc/none/study.db",
             f"cannot be opened (its folder is not there, or not writable); {HINT}",
         ),
@@ -511,3 +518,58 @@ def test_a_line_that_says_what_cannot_be_is_cut_off_with_all_after_it(folder: St
     assert said(caught) == f"{folder.journal}: is damaged; run its sweep again, which mends it"
     assert mend(folder)
     assert [trial.values for trial in open_study(folder).get_trials()][:2] == [[0.0, 1.0], [1.0, 1.0]]
+
+
+@pytest.fixture
+def proxy(folder: StudyFolder, url: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """The address of Optuna's proxy in front of a database, and what starts one there."""
+    from optuna.storages import get_storage
+    from optuna.storages._grpc.server import make_server
+
+    create(folder, url, AIMS)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    servers = []
+
+    def start() -> Any:
+        server = make_server(get_storage(url), "127.0.0.1", port)
+        server.start()
+        servers.append(server)
+        return server
+
+    yield f"grpc://127.0.0.1:{port}", start
+    for server in servers:
+        server.stop(None).wait()
+
+
+def test_a_proxy_stands_for_its_database(folder: StudyFolder, url: str, proxy: Any) -> None:
+    address, start = proxy
+    start()
+    study = create(folder, address, AIMS)
+    trial = study.ask()
+    trial.set_user_attr("worker", "w0")
+    study.tell(trial, [1.0, 2.0])
+    (found,) = open_study(folder, url).get_trials()
+    assert (found.values, found.user_attrs) == ([1.0, 2.0], {"worker": "w0"})
+    with pytest.raises(UserError) as caught:
+        open_study(StudyFolder(folder.path.with_name("other")), address)
+    assert said(caught) == f"sweep.name=other: {address} holds no study of that name"
+
+
+def test_a_proxy_that_is_away_is_waited_for(
+    folder: StudyFolder, proxy: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    address, start = proxy
+    server = start()
+    study = open_study(folder, address)
+    server.stop(None).wait()
+    monkeypatch.setattr(storage, "PATIENCE", 0.1)
+    with pytest.raises(StorageInternalError):
+        study.get_trials()
+    assert caplog.messages[0].startswith(
+        "the storage failed, trying again: failed to connect to all addresses"
+    )
+    start()
+    monkeypatch.setattr(storage, "PATIENCE", 60.0)
+    assert study.get_trials() == []

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from ccsweep import app
 from ccsweep.errors import Pruned, UserError
+from ccsweep.study.folder import TrialFolder
 from ccsweep.tracking import Run, open_parent, resolve_uri
 from tests.report.test_grid import report
 
@@ -50,6 +51,7 @@ def task(cfg: DictConfig) -> dict[str, Any]:
         ) as run:
             result = _result(cfg, before) | {"run_id": run.id}
             run.log_metrics({"validation/error": result["validation_error"]}, step=1)
+            run.log_artifact(TrialFolder(folder).write_report(result))
             return result
     return _result(cfg, before)
 
@@ -80,6 +82,9 @@ def _result(cfg: DictConfig, before: int) -> dict[str, Any]:
         case "gpu":
             Path(f"gpu-{os.getpid()}").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
             time.sleep(1)
+        case "until told":
+            while not Path("told").exists():
+                time.sleep(0.05)
         case "no end":
             time.sleep(600)
         case seconds if seconds.replace(".", "").isdigit():
@@ -91,3 +96,11 @@ def main() -> None:
     """What ``python -m ccsweep`` does, with this task."""
     app.run_task = task  # type: ignore[assignment]
     app.main()
+
+
+def joined() -> None:
+    """What ``python -m ccsweep.worker`` does, with this task."""
+    from ccsweep import worker
+
+    app.run_task = task  # type: ignore[assignment]
+    worker.main()

@@ -158,6 +158,7 @@ def test_a_storage_that_does_not_answer(sweep: Sweep) -> None:
         f"sweep.storage=postgresql+psycopg2://ann:***@127.0.0.1:{port}/runs: does not answer (Connection refused); "
         "start that server, or leave sweep.storage out for a file in the study's folder"
     )
+    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize(

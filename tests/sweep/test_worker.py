@@ -26,10 +26,10 @@ from ccsweep.sweep import lease
 from ccsweep.sweep import trial as trials_of_workers
 from ccsweep.sweep import worker as workers
 from ccsweep.sweep.lease import Lease
-from ccsweep.sweep.worker import DONE, EXHAUSTED, Payload, _Worker, remaining
+from ccsweep.sweep.worker import DONE, EXHAUSTED, Payload, Worker, remaining
 from tests.sweep.conftest import AIM, STUDY, Command
 
-Begin = Callable[..., tuple[_Worker, Study]]
+Begin = Callable[..., tuple[Worker, Study]]
 
 
 def report(cfg: DictConfig) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def begin(command: Callable[..., Command]) -> Iterator[Begin]:
     """A worker of a study whose sweeper seems to be there."""
     with ExitStack() as stack:
 
-        def begin(task: Any, *overrides: str) -> tuple[_Worker, Study]:
+        def begin(task: Any, *overrides: str) -> tuple[Worker, Study]:
             read = command(*overrides)
             study = read.study()
             enqueue_points(study, read.plan.points)
@@ -51,7 +51,7 @@ def begin(command: Callable[..., Command]) -> Iterator[Begin]:
             state = Singleton.get_state()
             stack.callback(Singleton.set_state, state)
             payload = Payload(read.plan, read.context, read.master, task, state, "sweeper")
-            worker = _Worker(payload, "w0", 0)
+            worker = Worker(payload, "w0", 0)
             stack.callback(worker.lease.release, ended="done")
             worker.prepare()
             return worker, study
@@ -228,7 +228,7 @@ def test_a_trial_that_the_sweeper_has_ended_meanwhile(begin: Begin, caplog: pyte
 TWINS = ["ranks=control", "estimator=svd,whitened"]
 
 
-def elsewhere(worker: _Worker, study: Study) -> Trial:
+def elsewhere(worker: Worker, study: Study) -> Trial:
     """The study's first trial, as another worker is at it."""
     trial = study.ask()
     own = worker.plan.space.overrides(worker.plan.space.suggest(trial))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from pathlib import Path
 
 import optuna
@@ -11,6 +12,8 @@ from ccsweep.config.check import check
 from ccsweep.config.composed import composed
 from ccsweep.errors import UserError
 from ccsweep.study.folder import StudyFolder, TrialFolder
+from ccsweep.study.notes import Notes, StudyNotes, note, note_study
+from ccsweep.study.storage import create
 from ccsweep.sweep.lease import Lease, at_work
 from ccsweep.tasks.sweep_status import sweep_status
 from tests.report.study import studies
@@ -46,6 +49,29 @@ def test_a_study_at_work_and_by_its_path(study: optuna.Study, capsys: pytest.Cap
     assert "at work: w0" in capsys.readouterr().out
     lease.release(ended="done")
     assert at_work(StudyFolder(place)) == []
+
+
+def test_a_study_that_is_swept_on_another_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its folder is not seen from here, only its storage."""
+    monkeypatch.chdir(tmp_path)
+    url = f"sqlite:///{tmp_path}/studies.db"
+    study = create(StudyFolder(Path("far")), url, {"validation_error": "minimize"})
+    held = {"id": "s", "host": "login1", "beat": 3, "ended": False, "seen": time.time()}
+    note_study(study, StudyNotes(folder="/far/away", host="login1", n_trials=9, sweeper=held))
+    asked("far", f"sweep.storage={url}")
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "at work: a sweeper on login1",
+        "folder  /far/away on login1",
+    ]
+    note(study.ask(), Notes(worker="w3"))
+    found = asked("far", f"sweep.storage={url}", "format=json")
+    assert (found["running"], found["workers"]) == (1, 1)
+    note_study(study, StudyNotes(sweeper={**held, "seen": time.time() - 100}))
+    capsys.readouterr()
+    asked("far", f"sweep.storage={url}")
+    assert "nobody is at work on 1 trials that were begun" in capsys.readouterr().out
 
 
 def test_json_for_programs(study: optuna.Study, capsys: pytest.CaptureFixture[str]) -> None:

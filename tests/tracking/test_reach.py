@@ -1,10 +1,13 @@
 import socket
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from ccsweep.errors import UserError
 from ccsweep.tracking import reach
+from ccsweep.tracking.client import connect, store_errors
 from ccsweep.tracking.reach import check_reachable
 
 
@@ -44,3 +47,30 @@ def test_no_address(uri):
 def test_a_name_that_does_not_exist():
     with pytest.raises(UserError, match="does not answer"):
         check_reachable("http://no-such-host.invalid:5000")
+
+
+def test_a_server_that_was_not_told_its_name():
+    """As MLflow 3 answers, but for /health, which it answers to everybody."""
+
+    class Refuses(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/health" else 403)
+            self.end_headers()
+            self.wfile.write(b"Invalid Host header - possible DNS rebinding attack detected")
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *words):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://ann:pw@127.0.0.1:{server.server_port}"
+        check_reachable(uri)
+        with pytest.raises(UserError) as caught, store_errors(uri):
+            connect(uri).search_experiments()
+        server.shutdown()
+    assert str(caught.value) == (
+        f"tracking.uri: {uri.replace('pw', '***')} does not know that name for itself; start that server with "
+        f"--allowed-hosts 127.0.0.1:{server.server_port}"
+    )

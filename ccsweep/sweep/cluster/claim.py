@@ -1,7 +1,8 @@
-"""The sweeper's lease in the study's storage: two hosts may share a database and no disk.
+"""Leases in the study's storage: two hosts may share a database and no disk.
 
-It is kept fresh by a thread of its own, because a storage may take its time, and by a counter, because two
-hosts' clocks need not agree. Only a study that is not in a file of its own folder needs one.
+The sweeper's, and those of guests, workers that no sweeper started. A thread of its own keeps each fresh,
+because a storage may take its time, by a counter, because two hosts' clocks need not agree. Only a study that
+is not in a file of its own folder needs them.
 """
 
 import logging
@@ -9,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 EVERY = 10.0
 """Seconds between two beats."""
 SILENCE = 60.0
-"""Seconds without a beat after which a sweeper of another host counts as dead."""
+"""Seconds without a beat after which an owner on another host counts as dead."""
+GUEST = "guest:"
+"""Begins the name of a guest's lease among the study's attributes."""
 
 log = logging.getLogger(__name__)
 
@@ -51,21 +54,123 @@ def refuse_other(study: "Study") -> None:
 
 
 @contextmanager
-def claimed(study: "Study", name: str) -> Iterator[None]:
-    """Hold the study in its storage, as the sweeper ``name``."""
-    over = threading.Event()
-    pid = os.getpid()
+def claimed(study: "Study", name: str, began: float) -> Iterator[None]:
+    """Hold the study in its storage, as the sweeper ``name`` whose command was given at ``began``."""
+    with _kept(lambda held: note_study(study, StudyNotes(sweeper=held)), name, began=began):
+        yield
+
+
+@contextmanager
+def joined(study: "Study", name: str) -> Iterator[None]:
+    """Be known in the study's storage as the guest ``name``."""
+    with _kept(lambda held: study.set_user_attr(f"{GUEST}{name}", held), name):
+        yield
+
+
+def sweeping(study: "Study") -> str | None:
+    """The host of a study's sweeper that is at work, by the storage alone and as far as one look tells."""
+    held = study_notes(study).sweeper
+    if held is None or held["ended"] or time.time() - held.get("seen", 0.0) > SILENCE:
+        return None
+    return str(held["host"])
+
+
+class Guests:
+    """The guests of a study, as its sweeper sees them.
+
+    Args:
+        study: of the sweep.
+    """
+
+    def __init__(self, study: "Study") -> None:
+        self._study = study
+        self._looked = -EVERY
+        self._beats: dict[str, tuple[int, float]] = {}
+
+    def look(self, now: bool = False) -> list[str]:
+        """See who is there, at once or if it is time to; returns those who have gone without a word."""
+        if not now and time.monotonic() - self._looked < EVERY:
+            return []
+        self._looked = time.monotonic()
+        dead = []
+        for key, held in self._study.user_attrs.items():
+            if not key.startswith(GUEST):
+                continue
+            name = key.removeprefix(GUEST)
+            beat, heard = self._beats.get(name, (-1, 0.0))
+            if held["ended"]:
+                self._beats.pop(name, None)
+            elif held["beat"] != beat:
+                self._beats[name] = held["beat"], self._looked
+            elif self._looked - heard > SILENCE:
+                del self._beats[name]
+                self._study.set_user_attr(key, {**held, "ended": True})
+                dead.append(name)
+        return dead
+
+    @property
+    def names(self) -> list[str]:
+        """Of those that were there at the last look."""
+        return list(self._beats)
+
+    def see_out(self) -> None:
+        """Return when none is there: those of a sweeper that is gone notice it by themselves."""
+        self.look(now=True)
+        if self.names:
+            log.warning("waiting for %s to leave, whose sweeper is gone", ", ".join(self.names))
+        while self.names:
+            time.sleep(min(1.0, EVERY))
+            self.look(now=True)
+
+
+class Host:
+    """The sweeper of a study, as a guest sees it.
+
+    Args:
+        study: of the guest.
+        name: of the sweeper that was at work when it joined.
+    """
+
+    def __init__(self, study: "Study", name: str) -> None:
+        self._study, self._name = study, name
+        self._looked = -EVERY
+        self._beat, self._heard = -1, time.monotonic()
+        self._there = True
+
+    def is_there(self) -> bool:
+        """Whether it is; a storage that is away says nothing about that."""
+        if time.monotonic() - self._looked < EVERY:
+            return self._there
+        self._looked = time.monotonic()
+        try:
+            held = study_notes(self._study).sweeper or {"id": None}
+        except Exception as error:
+            log.debug("the sweeper's lease: %s", describe(error))
+            return self._there
+        if held["id"] != self._name or held["ended"]:
+            self._there = False
+        elif held["beat"] != self._beat:
+            self._beat, self._heard = held["beat"], time.monotonic()
+        else:
+            self._there = time.monotonic() - self._heard < SILENCE
+        return self._there
+
+
+@contextmanager
+def _kept(write: Callable[[dict[str, Any]], None], name: str, **more: Any) -> Iterator[None]:
+    """Write a lease of this process into the storage every few seconds."""
+    over, pid = threading.Event(), os.getpid()
     held: dict[str, Any] = {"id": name, "host": socket.gethostname(), "pid": pid, "beat": 0, "ended": False}
-    held["pid_started"] = lease.started(pid)
-    note_study(study, StudyNotes(sweeper=held))
+    held |= {"pid_started": lease.started(pid), "seen": time.time(), **more}
+    write(held)
 
     def keep() -> None:
         while not over.wait(EVERY):
-            held["beat"] += 1
+            held.update(beat=held["beat"] + 1, seen=time.time())
             try:
-                note_study(study, StudyNotes(sweeper=held))
-            except Exception as error:  # the sweeper itself will meet it
-                log.debug("the study's lease: %s", describe(error))
+                write(held)
+            except Exception as error:  # whoever works on the study will meet it
+                log.debug("the lease in the storage: %s", describe(error))
 
     thread = threading.Thread(target=keep, name="claim", daemon=True)
     thread.start()
@@ -75,7 +180,7 @@ def claimed(study: "Study", name: str) -> Iterator[None]:
         over.set()
         thread.join()
         try:
-            note_study(study, StudyNotes(sweeper={**held, "ended": True}))
+            write({**held, "ended": True})
         except Exception as error:
             log.warning("the study could not be let go: %s", describe(error))
 

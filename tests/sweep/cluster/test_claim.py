@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from ccsweep.errors import UserError
 from ccsweep.study.notes import StudyNotes, note_study, study_notes
 from ccsweep.sweep import lease
 from ccsweep.sweep.cluster import claim
-from ccsweep.sweep.cluster.claim import claimed, refuse_other
+from ccsweep.sweep.cluster.claim import GUEST, Guests, Host, claimed, joined, refuse_other
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def refused(study: Study) -> str:
 
 def test_a_study_that_nobody_holds(study: Study) -> None:
     refuse_other(study)
-    with claimed(study, "s"):
+    with claimed(study, "s", 0.0):
         assert refused(study) == (
             f"sweep.name=digits: another sweep is at work on that study, on {socket.gethostname()}; "
             "wait for it, stop it, or choose another sweep.name"
@@ -75,11 +76,57 @@ def test_a_sweeper_elsewhere_that_ends_meanwhile(study: Study) -> None:
 
 
 def test_a_lease_is_kept_fresh_and_let_go(study: Study, wait: Callable[..., None]) -> None:
-    with claimed(study, "s"):
+    with claimed(study, "s", 0.0):
         wait(lambda: (study_notes(study).sweeper or {})["beat"] > 1)
     sweeper = study_notes(study).sweeper
     assert sweeper is not None
     assert (sweeper["id"], sweeper["ended"]) == ("s", True)
+
+
+def test_a_guest_is_seen_while_it_is_there(study: Study) -> None:
+    guests = Guests(study)
+    with joined(study, "far-1"):
+        assert guests.look(now=True) == []
+        assert guests.names == ["far-1"]
+    assert guests.look(now=True) == []
+    assert guests.names == []
+    guests.see_out()
+
+
+def test_a_guest_that_was_killed_is_missed_once(study: Study, wait: Callable[..., None]) -> None:
+    study.set_user_attr(f"{GUEST}far-1", {"id": "far-1", "beat": 3, "ended": False})
+    guests, dead = Guests(study), []
+    began = time.monotonic()
+    wait(lambda: dead.extend(guests.look()) or dead)
+    assert time.monotonic() - began > claim.SILENCE
+    assert (dead, guests.names) == (["far-1"], [])
+    assert Guests(study).look(now=True) == []
+    assert study.user_attrs[f"{GUEST}far-1"]["ended"]
+
+
+def test_a_guest_knows_its_sweeper_from_the_storage(study: Study, wait: Callable[..., None]) -> None:
+    held(study, id="first", host="elsewhere")
+    host = Host(study, "first")
+    assert host.is_there()
+    wait(lambda: not host.is_there())  # silent for too long
+    host = Host(study, "first")
+    assert host.is_there()
+    held(study, id="first", beat=1, ended=True)
+    wait(lambda: not host.is_there())
+    with claimed(study, "second", 0.0):
+        wait(lambda: not host.is_there())
+        assert Host(study, "second").is_there()
+
+
+def test_a_storage_that_is_away_says_nothing_of_the_sweeper(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(study: Study) -> None:
+        raise OSError("no route to host")
+
+    held(study, id="first")
+    monkeypatch.setattr(claim, "study_notes", away)
+    assert Host(study, "first").is_there()
 
 
 @pytest.fixture
