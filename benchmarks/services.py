@@ -267,14 +267,15 @@ def install() -> None:
         return
     if shutil.which("apt-get") is None:
         raise Missing(f"there is no apt-get here to install {', '.join(PACKAGES)} with")
-    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES]
     # A package's own daemon is none of ours: nothing is started.
-    done = subprocess.run(
-        command, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}, capture_output=True
-    )
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise Missing(f"apt-get cannot install {', '.join(PACKAGES)}: {said}")
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    asked = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES]
+    for command in (asked, ["apt-get", "update", "-qq"], asked):  # its lists may be old, or none
+        done = subprocess.run(command, env=quiet, capture_output=True)
+        if command is asked and done.returncode == 0:
+            return
+    said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    raise Missing(f"apt-get cannot install {', '.join(PACKAGES)}: {said}")
 
 
 def until(what: Callable[[], object], name: str, seconds: float = SECONDS) -> None:
