@@ -31,11 +31,12 @@ def test_the_end_is_announced_again_and_again(lab: Lab) -> None:
 
 
 def test_a_time_limit_of_a_minute(lab: Lab) -> None:
-    limit = "+sweep.slurm={time:1,signal_delay_s:45}"
-    status, out = lab.run("training.l1=range(0,14)", "training.source='3'", "sweep.workers=2", limit)
+    """SLURM looks at its jobs' ends twice a minute, so the signal comes within 40 s; the trials take longer."""
+    limit = "sweep.slurm={time:1,signal_delay_s:50}"
+    status, out = lab.run("training.l1=range(0,14)", "training.source='3.5'", limit)
     assert status == 0, out
     assert lab.states()["COMPLETE"] == 14
-    assert len(list(lab.study.leases())) > 2  # workers were replaced
+    assert len(list(lab.study.leases())) > 1  # its worker was replaced
 
 
 def test_a_training_goes_on_from_its_checkpoint(lab: Lab) -> None:
