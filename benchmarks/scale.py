@@ -134,8 +134,11 @@ def proxy(url: str) -> Iterator[str]:
         port = free.getsockname()[1]
     code = "import sys; from optuna.storages import get_storage, run_grpc_proxy_server as run; "
     code += "run(get_storage(sys.argv[1]), host='127.0.0.1', port=int(sys.argv[2]))"
-    with subprocess.Popen([sys.executable, "-c", code, url, str(port)]) as process:
+    command = [sys.executable, "-c", code, url, str(port)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         while socket.socket().connect_ex(("127.0.0.1", port)):
+            if process.poll() is not None:
+                sys.exit("Optuna's proxy has ended: pip install 'ccsweep[cluster]'")
             time.sleep(0.1)
         try:
             yield f"grpc://127.0.0.1:{port}"
