@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ccsweep.engine import peers
 from ccsweep.engine.apart import Apart
-from ccsweep.engine.clock import Interval, Name, Turn, around_median, turns
+from ccsweep.engine.clock import WARM_UP, Interval, Name, Turn, around_median, turns
 from ccsweep.engine.compiled import Compiled, torch_threads
 from ccsweep.engine.layers import Layer, layers_of
 from ccsweep.engine.layout import Layout
@@ -148,6 +148,7 @@ def compare(
     labels: Tensor | None = None,
     max_disagreement: float = DISAGREEMENT,
     libraries: bool = True,
+    warm_up: float = WARM_UP,
 ) -> Comparison:
     """Time torch, the peers and the engine, and count what they answer.
 
@@ -168,6 +169,7 @@ def compare(
             honest ones, else on all inputs of the first ``CALLS`` batches.
         max_disagreement: share of calibration inputs whose answer the plan may change.
         libraries: whether the plan may leave layers to a peer.
+        warm_up: see :func:`~ccsweep.engine.clock.turns`.
 
     Raises:
         UserError: a weight is not finite.
@@ -190,7 +192,9 @@ def compare(
         known = None if labels is None else torch.cat(split(labels, batch_size)[:CALLS])
         own = answered(network, counted)
         answers = {name: _counted(answered(run, counted), own, known) for name, run in candidates.items()}
-        timed = turns({name: _fresh(run, batches) for name, run in candidates.items()}, seconds, enough)
+        timed = turns(
+            {name: _fresh(run, batches) for name, run in candidates.items()}, seconds, enough, warm_up
+        )
     timings = {name: _timing([t for turn in timed for t in turn[name]]) for name in candidates}
     medians = {name: timing.median for name, timing in timings.items()}
     return Comparison(
