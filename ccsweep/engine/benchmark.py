@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ccsweep.engine import peers
 from ccsweep.engine.apart import Apart
-from ccsweep.engine.clock import WARM_UP, Interval, Name, Turn, around_median, turns
+from ccsweep.engine.clock import STEADY, Interval, Name, Pace, Turn, around_median, turns
 from ccsweep.engine.compiled import Compiled, torch_threads
 from ccsweep.engine.layers import Layer, layers_of
 from ccsweep.engine.layout import Layout
@@ -148,7 +148,7 @@ def compare(
     labels: Tensor | None = None,
     max_disagreement: float = DISAGREEMENT,
     libraries: bool = True,
-    warm_up: float = WARM_UP,
+    pace: Pace = STEADY,
 ) -> Comparison:
     """Time torch, the peers and the engine, and count what they answer.
 
@@ -169,7 +169,7 @@ def compare(
             honest ones, else on all inputs of the first ``CALLS`` batches.
         max_disagreement: share of calibration inputs whose answer the plan may change.
         libraries: whether the plan may leave layers to a peer.
-        warm_up: see :func:`~ccsweep.engine.clock.turns`.
+        pace: of the turns.
 
     Raises:
         UserError: a weight is not finite.
@@ -192,9 +192,8 @@ def compare(
         known = None if labels is None else torch.cat(split(labels, batch_size)[:CALLS])
         own = answered(network, counted)
         answers = {name: _counted(answered(run, counted), own, known) for name, run in candidates.items()}
-        timed = turns(
-            {name: _fresh(run, batches) for name, run in candidates.items()}, seconds, enough, warm_up
-        )
+        fresh = {name: _fresh(run, batches) for name, run in candidates.items()}
+        timed = turns(fresh, seconds, enough, pace)
     timings = {name: _timing([t for turn in timed for t in turn[name]]) for name in candidates}
     medians = {name: timing.median for name, timing in timings.items()}
     return Comparison(

@@ -14,18 +14,28 @@ from dataclasses import dataclass
 from itertools import chain
 from math import comb
 from statistics import median
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import psutil
 
 log = logging.getLogger("ccsweep.engine")
 
+
+class Pace(NamedTuple):
+    """Seconds of a turn, each at least one call."""
+
+    untimed: float
+    timed: float
+
+
+STEADY = Pace(4e-3, 2e-3)
+"""To know how fast candidates are: for so long after other work, products in tiles (AMX) get faster."""
+GLANCE = Pace(5e-4, 1e-3)
+"""To choose among many."""
+
 Name = TypeVar("Name")
 LEAST = 7  # turns of each candidate, however long they take
-WARM_UP = 4e-3  # seconds of a turn before it is timed, at least one call: so long, tiles (AMX) get faster
-GLANCE = 1e-3  # the same where many ways are compared, of which most are far from the best
 LONGEST = 600.0  # seconds to wait for another timing to end
-TURN = 2e-3  # seconds of a turn, at least one call
 LOCK = "\0ccsweep timing"  # of a socket of the host without a file, which one process at a time has
 CONFIDENCE = 0.95
 NARROW = 0.02  # half an interval's width over its value, with which a race has seen enough
@@ -75,8 +85,8 @@ class Remote(Protocol):
 
 
 def race(candidates: Mapping[Name, Callable[[], object]], seconds: float) -> dict[Name, list[float]]:
-    """Microseconds of each candidate's calls, all :func:`turns` together, each after a ``GLANCE``."""
-    timed = turns(candidates, seconds, warm_up=GLANCE)
+    """Microseconds of each candidate's calls, all :func:`turns` together, at a ``GLANCE``."""
+    timed = turns(candidates, seconds, pace=GLANCE)
     return {name: list(chain.from_iterable(turn[name] for turn in timed)) for name in candidates}
 
 
@@ -84,7 +94,7 @@ def turns(
     candidates: Mapping[Name, Callable[[], object] | Remote],
     seconds: float,
     enough: Callable[[Sequence[Turn[Name]]], bool] = lambda timed: False,
-    warm_up: float = WARM_UP,
+    pace: Pace = STEADY,
 ) -> list[Turn[Name]]:
     """Turns of all candidates, one after the other, until the time is over or they are enough.
 
@@ -96,7 +106,7 @@ def turns(
         candidates: what to time; each call should bring inputs that the last one did not have.
         seconds: for all candidates together.
         enough: asked after each turn, once there are ``LEAST``.
-        warm_up: seconds of calls that are not timed.
+        pace: of their turns.
     """
     timed: list[Turn[Name]] = []
     clock = time.perf_counter
@@ -104,24 +114,24 @@ def turns(
     while len(timed) < LEAST or (clock() < stop and not enough(timed)):
         timed.append({})
         for name, run in candidates.items():
-            timed[-1][name] = run.turn() if isinstance(run, Remote) else turn(run, warm_up)
+            timed[-1][name] = run.turn() if isinstance(run, Remote) else turn(run, pace)
     return timed
 
 
-def turn(run: Callable[[], object], warm_up: float = WARM_UP) -> list[float]:
+def turn(run: Callable[[], object], pace: Pace = STEADY) -> list[float]:
     """Microseconds of the calls of one turn."""
     clock, took = time.perf_counter, []
     begun = clock()
     while True:
         run()
         first = start = clock()
-        if first - begun > warm_up:
+        if first - begun > pace.untimed:
             break
     while True:
         run()
         end = clock()
         took.append(1e6 * (end - start))
-        if end - first > TURN:
+        if end - first > pace.timed:
             return took
         start = end
 

@@ -13,7 +13,7 @@ from ccsweep.config.schema import Config
 from ccsweep.data.dataset import Dataset
 from ccsweep.engine import served
 from ccsweep.engine.benchmark import QUICK, Comparison, Timed, compare, figures, is_known
-from ccsweep.engine.clock import GLANCE, WARM_UP, Load, alone, pinned
+from ccsweep.engine.clock import GLANCE, STEADY, Load, alone, pinned
 from ccsweep.engine.compiled import torch_threads
 from ccsweep.engine.plan import Plan
 from ccsweep.engine.tune import compile
@@ -145,14 +145,14 @@ def measure(job: Job, dataset: Dataset) -> tuple[dict[str, float], list[Plan]]:
     if not sizes:
         return {}, []
     timed, peers = to_time(job, dataset), QUICK if wanted & {ahead(size).key for size in sizes} else {}
-    warm_up = GLANCE if job.config.of_a_search else WARM_UP  # what is on the front is timed again, alone
+    pace = GLANCE if job.config.of_a_search else STEADY  # what is on the front is timed again, alone
     with alone(), pinned(), torch_threads(1), Load() as load:
         compared = [
             compare(
                 *(*timed, size, 1, MEASURED_SECONDS, peers, PLAN_SECONDS),
                 enough=is_known,
                 libraries=False,
-                warm_up=warm_up,
+                pace=pace,
             )
             for size in sizes
         ]

@@ -230,7 +230,7 @@ def test_all_candidates_get_the_same_threads_and_batches(network, monkeypatch):
     asked, seen = {}, []
     inputs = torch.randn(40, 40)
 
-    def turns(candidates, seconds, enough):
+    def turns(candidates, seconds, enough, pace):
         asked.update(seconds=seconds, names=list(candidates), threads=torch.get_num_threads())
         for run in candidates.values():
             run()
