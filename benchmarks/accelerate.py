@@ -30,7 +30,7 @@ from torch.nn import functional as F
 import ccsweep
 from ccsweep import data
 from ccsweep.engine.accelerate.keep import criterion
-from ccsweep.engine.clock import race
+from ccsweep.engine.clock import turns
 from ccsweep.tracking import provenance
 
 BATCHES = (1, 32, 256)
@@ -259,8 +259,8 @@ def compare(name: str, case: Case, seconds: float) -> None:
     print(f"| {name} | " + " | ".join([*heads, *over]) + " |")
     print("| --- |" + " ---: |" * (len(runs) + len(over)))
     for size in BATCHES:
-        took = race({who: _next(run, batches(case.new, size)) for who, run in runs.items()}, seconds)
-        median = {who: statistics.median(times) for who, times in took.items()}
+        timed = turns({who: _next(run, batches(case.new, size)) for who, run in runs.items()}, seconds)
+        median = {who: statistics.median(took for turn in timed for took in turn[who]) for who in runs}
         ours = median["accelerate"]
         beaten = median["torch"], *(min(median[who] for who in group) for group in (counting, peers))
         cells = [f"{one:.1f}" for one in median.values()] + [f"{one / ours:.2f}x" for one in beaten]

@@ -79,7 +79,8 @@ class Accelerated(nn.Module):
         model = self.__dict__["_modules"]["model"]
         run = model if self.hooked else model.forward
         graded = torch.is_grad_enabled()
-        torch.set_grad_enabled(False)
+        if graded:
+            torch.set_grad_enabled(False)
         try:
             if not torch.is_autocast_enabled("cpu"):
                 if self.close is self.whole is None:
@@ -89,7 +90,8 @@ class Accelerated(nn.Module):
             with torch.autocast("cpu", enabled=False):
                 return self._answer(arguments, options)
         finally:
-            torch.set_grad_enabled(graded)
+            if graded:
+                torch.set_grad_enabled(True)
 
     def _chosen(self, run: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if self.whole is None:

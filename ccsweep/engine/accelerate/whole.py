@@ -17,7 +17,7 @@ from ccsweep.engine.accelerate.chain import CHOOSING, size_class
 from ccsweep.engine.accelerate.copying import brief
 from ccsweep.engine.accelerate.tracing.trace import Form
 from ccsweep.engine.accelerate.tracing.units import same
-from ccsweep.engine.clock import race
+from ccsweep.engine.clock import turns
 from ccsweep.engine.compiled import Forked
 
 MOST = 2**29
@@ -51,8 +51,8 @@ class Whole:
         """What the model gives."""
         if Forked.here is not self._forked:  # its threads are not there any more
             self._begin()
-        fed = {f"x{k}": tensor.numpy() for k, tensor in enumerate(tensors)}
-        return torch.from_numpy(self._session.run(self._outputs, fed)[0])
+        fed = {name: tensor.numpy() for name, tensor in zip(self._names, tensors, strict=True)}
+        return torch.from_numpy(self._run(fed)[0])
 
     def given(self, *arguments: Any, **options: Any) -> Tensor | None:
         """The same for a call; None for one that it does not take."""
@@ -70,7 +70,8 @@ class Whole:
             run(*arguments, **options)  # chooses its own plans first
             with CHOOSING:
                 runs = {True: lambda: self(tensors), False: lambda: run(*arguments, **options)}
-                took = {name: median(times) for name, times in race(runs, tune.SECONDS).items()}
+                timed = turns(runs, tune.SECONDS)
+                took = {name: median(one for turn in timed for one in turn[name]) for name in runs}
             faster = self.faster[size] = took[True] * tune.MARGIN < took[False]
             log.info("batches of up to %d: %s", size, "ONNX Runtime" if faster else "the engine")
         if not faster:
@@ -95,8 +96,8 @@ class Whole:
 
     def _begin(self) -> None:
         self._forked = Forked.here
-        self._session = peers.session(self.model, 1 if Forked.here else self.threads)
-        self._outputs = [self._session.get_outputs()[0].name]
+        self._run = peers.direct(self.model, 1 if Forked.here else self.threads)
+        self._names = [f"x{k}" for k in range(len(self.likes))]
 
 
 def exported(
