@@ -205,9 +205,7 @@ class Compiled:
             filled = np.empty((len(rows), self._units), np.float32)
             out, finite = torch.from_numpy(filled), self._only.fill(rows, filled)
         elif self._library is not None and (rows := ready(x, self.inputs)) is not None:
-            # A product takes 1 us less than torch's sum; for more numbers NumPy would start threads.
-            finite = isfinite(np.vdot(rows, rows) if rows.size <= ALONE else x.sum().item())
-            out = self._library.of(rows)
+            out, finite = self._library.of(rows), all_finite(x, rows)
         else:
             x = accepted(x, self.inputs)
             out, finite = self._run(x)
@@ -267,6 +265,14 @@ def ready(x: Tensor, inputs: int) -> Array | None:
         return None
     fits = rows.dtype is FLOAT32 and rows.ndim == 2 and rows.shape[1] == inputs and rows.flags.c_contiguous
     return rows if fits else None
+
+
+def all_finite(x: Tensor, array: Array) -> bool:
+    """Whether a tensor's numbers are, of which the array is a view; False too where a sum of them overflows.
+
+    A product takes 1 us less than torch's sum; of many numbers NumPy would start threads for it.
+    """
+    return isfinite(np.vdot(array, array) if array.size <= ALONE else x.sum().item())
 
 
 def accepted(x: Tensor, inputs: int) -> Tensor:
