@@ -35,6 +35,7 @@ GLANCE = Pace(5e-4, 1e-3)
 
 Name = TypeVar("Name")
 LEAST = 7  # turns of each candidate, however long they take
+FEW = 3  # the same, to choose among many
 LONGEST = 600.0  # seconds to wait for another timing to end
 LOCK = "\0ccsweep timing"  # of a socket of the host without a file, which one process at a time has
 CONFIDENCE = 0.95
@@ -86,7 +87,7 @@ class Remote(Protocol):
 
 def race(candidates: Mapping[Name, Callable[[], object]], seconds: float) -> dict[Name, list[float]]:
     """Microseconds of each candidate's calls, all :func:`turns` together, at a ``GLANCE``."""
-    timed = turns(candidates, seconds, pace=GLANCE)
+    timed = turns(candidates, seconds, pace=GLANCE, least=FEW)
     return {name: list(chain.from_iterable(turn[name] for turn in timed)) for name in candidates}
 
 
@@ -95,6 +96,7 @@ def turns(
     seconds: float,
     enough: Callable[[Sequence[Turn[Name]]], bool] = lambda timed: False,
     pace: Pace = STEADY,
+    least: int = LEAST,
 ) -> list[Turn[Name]]:
     """Turns of all candidates, one after the other, until the time is over or they are enough.
 
@@ -105,13 +107,14 @@ def turns(
     Args:
         candidates: what to time; each call should bring inputs that the last one did not have.
         seconds: for all candidates together.
-        enough: asked after each turn, once there are ``LEAST``.
+        enough: asked after each turn, once there are so many as at least.
         pace: of their turns.
+        least: turns, however long they take.
     """
     timed: list[Turn[Name]] = []
     clock = time.perf_counter
     stop = clock() + seconds
-    while len(timed) < LEAST or (clock() < stop and not enough(timed)):
+    while len(timed) < least or (clock() < stop and not enough(timed)):
         timed.append({})
         for name, run in candidates.items():
             timed[-1][name] = run.turn() if isinstance(run, Remote) else turn(run, pace)

@@ -185,18 +185,7 @@ def load(config: Config) -> "Dataset":
     Raises:
         UserError: they cannot be had, or have another shape than the config says.
     """
-    from ccsweep import data
-
-    settings = config.data
-    dataset = data.load(
-        settings.name,
-        directory=settings.dir,
-        verify=settings.verify,
-        stand_in=settings.stand_in,
-        extra=settings.extra,
-        samples=settings.samples,
-        **settings.own,
-    )
+    settings, dataset = config.data, _read(config)
     if settings.features is None or settings.classes is None:
         settings.features, settings.classes = dataset.features, dataset.classes
         check_values(config)  # whether the ranks fit
@@ -206,6 +195,31 @@ def load(config: Config) -> "Dataset":
             f"has {dataset.features} features and {dataset.classes} classes"
         )
     return dataset
+
+
+def _read(config: Config) -> "Dataset":
+    """The same as it is; a study's is kept, as its next trial is trained on it as a rule."""
+    from ccsweep import data
+
+    settings = config.data
+    if (key := str(settings)) in _newest:
+        return _newest[key]
+    _newest.clear()
+    dataset = data.load(
+        settings.name,
+        directory=settings.dir,
+        verify=settings.verify,
+        stand_in=settings.stand_in,
+        extra=settings.extra,
+        samples=settings.samples,
+        **settings.own,
+    )
+    if config.tracking.sweep is not None:
+        _newest[key] = dataset
+    return dataset
+
+
+_newest: "dict[str, Dataset]" = {}
 
 
 class Loaded:

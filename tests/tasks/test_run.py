@@ -7,12 +7,28 @@ from typing import Any
 
 import pytest
 
+from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
 from ccsweep.figures import RUN, VALIDATION_ERROR
 from ccsweep.study.folder import TrialFolder
-from ccsweep.tasks.run import held
+from ccsweep.tasks.run import held, load
 from tests.conftest import User
+from tests.tasks.conftest import Place
 from tests.tasks.runs import SHORT, reports
+
+
+def test_a_study_reads_its_data_once(place: Place) -> None:
+    def of_study(*overrides: str) -> Config:
+        return place.config("tracking.sweep=outputs/sweeps/s", *overrides)
+
+    first = load(of_study())
+    assert load(of_study()) is first
+    other = load(of_study("data.dir=elsewhere"))
+    assert other is not first
+    assert load(of_study("data.dir=elsewhere")) is other
+    assert load(of_study()) is not first  # only the newest is kept
+    alone = load(place.config("data.dir=a"))
+    assert load(place.config("data.dir=a")) is not alone
 
 
 def test_the_run_is_tracked(digits: tuple[User, Any]) -> None:
