@@ -3,6 +3,9 @@
 .PHONY: help setup run test test-slow test-browser test-cluster services mutants lint ui docs lock clean
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# What kills processes and waits for others may fail by a busy moment of the machine: that is run once more, alone.
+AGAIN := --last-failed --last-failed-no-failures none
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,13 +26,13 @@ run: setup  ## the main job: train the paper's SVHN network with its estimator (
 	$(BIN)/python -m ccsweep +experiment=svhn training.max_minutes=2
 
 test: setup  ## run the tests but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m 'not slow and not browser and not cluster'
+	$(PYTEST) --numprocesses 2 --dist worksteal -m 'not slow and not browser and not cluster'
 
 test-slow: setup  ## run the others: kills, whole studies, foreign CPUs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
+	$(PYTEST) --numprocesses 2 --dist worksteal -m slow || $(PYTEST) $(AGAIN) -m slow
 
 test-cluster: setup  ## run those on a real SLURM, PostgreSQL and MLflow server, which root on Debian gets
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster
+	$(PYTEST) -m cluster tests/cluster || $(PYTEST) $(AGAIN) -m cluster tests/cluster
 
 services: setup  ## bring these up to try sweeps on; make services DOWN=1 takes them down
 	@$(BIN)/python -m benchmarks.services $(if $(DOWN),down,up)
@@ -38,7 +41,7 @@ test-browser: setup  ## drive MLflow's pages and a study's report in Chromium, w
 	@{ command -v chromium && command -v chromedriver; } > /dev/null \
 		|| { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y chromium chromium-driver; } \
 		> /dev/null 2>&1 || echo "Chromium cannot be installed here: its tests are skipped"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs tests/browser
+	$(PYTEST) -m browser -rs tests/browser
 
 mutants: setup  ## small mistakes put into one room: do its tests notice? ROOM=estimator, or network, training/fit; SAMPLE=100 tries so many
 	$(BIN)/python -m tests.mutants $(or $(ROOM),estimator) $(SAMPLE)
