@@ -80,6 +80,7 @@ def find(config: Config, overrides: Sequence[str], by: str) -> Earlier:
         OmegaConf.update(settings, key, OmegaConf.select(given, key), force_add=True)
     if by == "run":  # nothing is trained that could keep up moments or have factors from before
         settings.estimator.moments, settings.estimator.refresh = "calibration", "full"
+        settings.sweep = given.sweep  # whose trial this is, and not what the trained run was
     if by == "training.resume" and given.tracking.register is None:
         given.tracking.register = settings.tracking.register  # its end is still to come
     settings.tracking = given.tracking

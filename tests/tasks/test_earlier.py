@@ -62,7 +62,14 @@ def test_what_a_run_cannot_take_is_refused(trained: Config, tmp_path: Path) -> N
 
 
 def test_a_study_on_a_run_says_things_of_its_own(trained: Config, tmp_path: Path) -> None:
-    assert evaluated(tmp_path, "sweep.seed=3", "+sweeps=mnist_posthoc").settings.data.name == "digits"
+    settings = evaluated(tmp_path, "+sweeps=mnist_posthoc", "sweep.seed=3", "tracking.sweep=study").settings
+    assert settings.data.name == trained.data.name == "digits"
+    assert (settings.sweep.seed, [*settings.sweep.objectives]) == (
+        3,
+        ["validation_error", "measured_speedup_batch256"],
+    )
+    assert settings.of_a_search  # and is timed at what this search aims at
+    assert not trained.of_a_search
 
 
 def test_a_run_that_goes_on_is_still_to_be_registered(trained: Config, tmp_path: Path) -> None:

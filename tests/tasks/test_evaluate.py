@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from ccsweep.study.folder import StudyFolder
 from tests.conftest import User
+from tests.tasks.conftest import Place
 from tests.tasks.runs import reports
 
 
@@ -52,3 +54,19 @@ def test_evaluate_refuses_what_a_trained_run_cannot_change(digits: tuple[User, A
         "ccsweep: training.learning_rate: cannot change with run=...; only test, data.dir, data.verify, "
         "data.file, ranks, estimator, training.device, training.precision, tracking can"
     )
+
+
+def test_a_search_on_a_trained_run_times_what_it_aims_at_and_leaves_little(
+    place: Place, trained: dict[str, Any]
+) -> None:
+    folder = StudyFolder(place.folder / "posthoc")
+    folder.path.mkdir()
+    of_study = [f"tracking.sweep={folder.path}", "+sweep.objectives.measured_speedup_batch256=maximize"]
+    given = ["task=evaluate", f"run={trained['folder']}", "ranks.layers=[9,8]", "test=false", *of_study]
+    found = place.run("posthoc/trials/0", *given)
+    assert [key for key in found if key.startswith("measured_speedup")] == [
+        f"measured_speedup_batch256{end}" for end in ("", "_low", "_high")
+    ]
+    assert not folder.trial("0").environment.exists()
+    tags = place.client.get_run(found["run_id"]).data.tags
+    assert (folder.path / tags["ccsweep.environment"]).is_file()
