@@ -152,9 +152,10 @@ def finish(bench: Bench) -> None:
     Raises:
         Exception: what the task raised.
     """
-    folder = bench.plan.folder.path
-    tracked = [line for line in bench.plan.plain if line.startswith(("tracking.uri=", "cluster="))]
-    cfg = bench.composer.config([*tracked, "task=sweep_finish", f"sweep.name={quoted(str(folder))}"])
+    folder, url = bench.plan.folder.path, bench.plan.sweep.storage
+    given = [line for line in bench.plan.plain if line.startswith(("tracking.uri=", "cluster="))]
+    given += [] if url is None else [f"sweep.storage={quoted(url)}"]
+    cfg = bench.composer.config([*given, "task=sweep_finish", f"sweep.name={quoted(str(folder))}"])
     result = _run_task(bench, 0, cfg, TrialFolder(folder / "finish"))
     if isinstance(result, BaseException):
         raise result

@@ -6,6 +6,7 @@ each seed. Its trials are run by workers as any other's, so what was computed is
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ from ccsweep.tasks import perform
 from ccsweep.tasks.experiment import experiment, settings_in
 from ccsweep.tasks.sweep_status import existing
 from ccsweep.tracking import Run, resolve_uri
-from ccsweep.tracking.find import run_id_of, store_of
+from ccsweep.tracking.find import is_stored, run_id_of, store_of
+from ccsweep.tracking.store import sqlite_path
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -61,7 +63,8 @@ def confirm(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[s
     Args:
         config: ``sweep.name``, ``sweep.storage``, ``pick`` (also ``front``) and ``seeds`` are read.
         folder: not needed.
-        overrides: what else they say of ``sweep``, as ``sweep.workers=2``, holds for the training.
+        overrides: what else they say of ``sweep`` and ``cluster``, as ``sweep.workers=2``, holds for the
+            training.
 
     Raises:
         UserError: no such study, one that trains nothing, a pick that nothing satisfies, or a point that
@@ -76,11 +79,13 @@ def confirm(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[s
         )
     points = _points(study, config.pick, place.read_confirmed())
     seeds = SEEDS if config.seeds == 1 else config.seeds
-    grid = _Grid(place, study, points, seeds)
+    grid, uri = _Grid(place, study, points, seeds), _store(config, place, study)
     grid.write_points()
-    grid.train([line for line in overrides if line.startswith(("sweep.", "tracking.", "training.step="))])
+    kept = ("sweep.", "cluster=", "tracking.", "training.step=")
+    given = [line for line in overrides if line.lstrip("+").startswith(kept)]
+    grid.train([*given, f"tracking.uri={quoted(uri)}"])
     found = _found(grid)
-    write = _write(place, found, grid)
+    write = _write(place, found, grid, uri)
     from ccsweep.report import confirmed as shown
     from ccsweep.report import following
 
@@ -93,6 +98,15 @@ def confirm(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[s
 def run_point(cfg: DictConfig) -> dict[str, Any]:
     """One trial of the grid; what a worker calls."""
     return perform(cfg)
+
+
+def _store(config: Config, place: StudyFolder, study: "Study") -> str:
+    """Where the training is tracked: in the store that is named, else in the study's, if it can be had."""
+    named = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or store_of(place.path)
+    known = study_notes(study).uri
+    if named is None and known is not None and sqlite_path(known) is None and "***" not in known:
+        named = known  # a server's: this machine needs nothing of the study's folder
+    return resolve_uri(named)
 
 
 def _points(study: "Study", pick: str, before: dict[str, Any] | None) -> list[Point]:
@@ -143,16 +157,22 @@ class _Grid:
         from hydra._internal.callbacks import Callbacks
         from hydra._internal.config_loader_impl import ConfigLoaderImpl
         from hydra._internal.utils import create_config_search_path
+        from hydra.core.hydra_config import HydraConfig
         from hydra.types import HydraContext, RunMode
 
         from ccsweep.sweep.sweeper import Sweeper
 
         path = create_config_search_path(str(root() / "conf"))
-        path.prepend("ccsweep", f"file://{self.folder.path}", anchor="schema")
+        places = [str(self.folder.path)]
+        if HydraConfig.initialized():  # with --config-dir, where a profile may lie
+            sources = HydraConfig.get().runtime.config_sources
+            places += [source.path for source in sources if source.provider == "command-line"]
+        for place in places:
+            path.prepend("ccsweep", f"file://{place}", anchor="schema")
         loader = ConfigLoaderImpl(path)
-        mine = ("sweep.name", "sweep.storage")
-        lines = [line for line in given if line.partition("=")[0] not in mine]
-        lines += [f"sweep.name={quoted(str(self.folder.path))}"]
+        # The grid's trials are kept in its own folder, whatever the study's storage is.
+        lines = [line for line in given if line.partition("=")[0] not in ("sweep.name", "sweep.storage")]
+        lines += [f"sweep.name={quoted(str(self.folder.path))}", "sweep.storage=null"]
         lines += [f"+{_GROUP}={','.join(p.name for p in self.points)}"]
         lines += [f"training.seed={','.join(map(str, self.seeds))}"]
         master = loader.load_configuration("config", lines, RunMode.MULTIRUN)
@@ -167,8 +187,9 @@ class _Grid:
         for trial in open_study(self.folder).get_trials(deepcopy=False):
             known, folder = notes(trial), notes(trial).place(self.folder)
             said = dict(line.lstrip("+").split("=", 1) for line in known.overrides or [])
+            name = said.get(_GROUP, self.points[0].name)  # one point alone is no sweep over them
             if folder is not None and folder.read_report() is not None:
-                found[said[_GROUP], int(said["training.seed"])] = folder
+                found[name, int(said["training.seed"])] = folder
         return found
 
 
@@ -244,20 +265,22 @@ def _optimism(points: dict[str, Any]) -> float | None:
     return float(np.mean(costs)) if costs else None
 
 
-def _write(place: StudyFolder, found: dict[str, Any], grid: _Grid) -> list[Path]:
-    """confirmed.json and confirmed.png, which the study's run in MLflow gets, too."""
+def _write(place: StudyFolder, found: dict[str, Any], grid: _Grid, uri: str) -> list[Path]:
+    """confirmed.json and confirmed.png, which the study's run in MLflow gets, too, wherever its folder is."""
     from ccsweep.report.confirmed import draw
 
     write_text(place.confirmed, json.dumps(found, indent=2) + "\n")
     draw(place.confirmed_picture, found)
     files = [place.confirmed, place.confirmed_picture]
-    parent, child = run_id_of(place.path), run_id_of(grid.folder.path)
-    uri = store_of(place.path) or resolve_uri(None)
-    if parent is not None:
-        with Run.resume(uri, parent, system_metrics=False) as run:
+    of_study, of_grid = store_of(place.path) or uri, store_of(grid.folder.path) or uri
+    is_here = place.definition.is_file()
+    parent = run_id_of(place.path) if is_here else study_notes(grid.study).parent
+    child = run_id_of(grid.folder.path)
+    if parent is not None and is_stored(of_study, parent):
+        with Run.resume(of_study, parent, system_metrics=False) as run:
             for file in files:
                 run.log_artifact(file)
         if child is not None:
-            with Run.resume(uri, child, system_metrics=False) as run:
+            with Run.resume(of_grid, child, system_metrics=False) as run:
                 run.set_tags({"mlflow.parentRunId": parent, "ccsweep.confirms": parent})
     return files

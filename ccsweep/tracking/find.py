@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as StoredRun
 
-FOLDER_TAG = "ccsweep.folder"
+FOLDER_TAG, HOST_TAG = "ccsweep.folder", "ccsweep.host"
 RUN_FILE = "run.json"  # in a run's folder: which run it belongs to
 
 _ID = re.compile(r"[0-9a-f]{6,32}")
@@ -69,7 +69,7 @@ def find_run(uri: str, ref: str, cache: Path | None = None) -> FoundRun:
         cache = cache or user_cache() / "runs"
         if run.info.status == "RUNNING":
             raise UserError(
-                f"run: {run_id} is still running on {run.data.tags.get('ccsweep.host', 'another machine')}; "
+                f"run: {run_id} is still running on {run.data.tags.get(HOST_TAG, 'another machine')}; "
                 "its artifacts can be had when it has ended"
             )
         return FoundRun(_download(client, run_id, cache), run_id)
@@ -240,10 +240,13 @@ def _download(client: "MlflowClient", run_id: str, cache: Path) -> Path:
             folder.mkdir()
             client.download_artifacts(run_id, "", str(folder))
             if not _holds_something(folder):  # MLflow finds nothing, too, where it can reach nothing
-                place = mask(client.get_run(run_id).info.artifact_uri)
+                run = client.get_run(run_id)
+                place, tags = mask(run.info.artifact_uri), run.data.tags
+                folder_there = f"{tags.get(FOLDER_TAG, 'its folder')} on {tags.get(HOST_TAG, 'its machine')}"
                 raise UserError(
-                    f"run: {run_id} has no artifacts that can be reached at {place}, and its folder is not "
-                    "on this machine; mount or mend that place, then give the same command again"
+                    f"run: {run_id} has no artifacts that can be reached at {place}, and is not on this "
+                    f"machine; mount or mend that place, or go on with {folder_there} (of a search, MLflow "
+                    "has the networks of the front only)"
                 )
             shutil.rmtree(target, ignore_errors=True)  # an empty one
             folder.rename(target)

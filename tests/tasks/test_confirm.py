@@ -4,12 +4,16 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
+from ccsweep.study.folder import StudyFolder
+from ccsweep.tasks.confirm import CONTROL, Point, _Grid
 from tests.conftest import User
+from tests.report.study import studies
 
-pytestmark = pytest.mark.slow
 POINTS = (
     "estimator=svd",
     "sweep.n_trials=2",
@@ -19,6 +23,7 @@ POINTS = (
 )
 
 
+@pytest.mark.slow
 def test_confirming_goes_on_after_a_kill_and_computes_nothing_twice(user: User) -> None:
     study = user.run("-m", "+sweeps=digits_pareto", *POINTS, timeout=1500)
     assert study.returncode == 0, study.stderr
@@ -54,6 +59,20 @@ def test_confirming_goes_on_after_a_kill_and_computes_nothing_twice(user: User) 
     assert [run.data.tags["mlflow.parentRunId"] for run in runs] == [parent.info.run_id]
 
 
+def test_a_control_that_is_the_whole_front_is_found_again(tmp_path: Path) -> None:
+    """One point is no sweep over points: its trials' own overrides do not name it."""
+    study = studies.create(tmp_path / "study")
+    grid = _Grid(StudyFolder(tmp_path / "study"), study, [Point(CONTROL, None)], 2)
+    trained = studies.create(grid.folder.path, objectives={})
+    for seed in grid.seeds:
+        folder = grid.folder.trial(str(seed - 1))
+        folder.write_report({})
+        own = {"overrides": [f"training.seed={seed}"], "folder": str(folder.path)}
+        studies.add(trained, TrialState.COMPLETE, [2.0], **own)
+    assert grid.folders() == {(CONTROL, seed): grid.folder.trial(str(seed - 1)) for seed in (1, 2)}
+
+
+@pytest.mark.slow
 def test_a_study_that_trains_nothing_is_refused(user: User) -> None:
     trained = user.run("training.epochs=1", "hydra.run.dir=run")
     assert trained.returncode == 0, trained.stderr

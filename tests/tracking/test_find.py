@@ -1,5 +1,6 @@
 import json
 import shutil
+import socket
 import sqlite3
 
 import pytest
@@ -135,8 +136,9 @@ def test_artifacts_that_cannot_be_reached_are_not_taken_for_an_empty_run(start, 
     with pytest.raises(UserError) as caught:
         find_run(uri, run.id, cache)
     assert str(caught.value) == (
-        f"run: {run.id} has no artifacts that can be reached at {artifacts.as_uri()}/mnist/{run.id}/artifacts, and its "
-        "folder is not on this machine; mount or mend that place, then give the same command again"
+        f"run: {run.id} has no artifacts that can be reached at {artifacts.as_uri()}/mnist/{run.id}/artifacts, and is "
+        f"not on this machine; mount or mend that place, or go on with {tmp_path / 'run'} on {socket.gethostname()} "
+        "(of a search, MLflow has the networks of the front only)"
     )
     (cache / run.id).mkdir()  # as it was left there once
     (tmp_path / "away").rename(artifacts)
