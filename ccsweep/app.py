@@ -34,7 +34,9 @@ from ccsweep.tracking.mask import mask_log_records, mask_streams
 from ccsweep.tracking.outcome import describe
 
 _OPEN = "sweep.slurm"  # has keys of SLURM's, which no schema knows
-_TRACEBACK_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
+ENVIRONMENT = dict(os.environ)
+"""As it was given: what is done here changes it."""
+_TRACEBACK_WANTED = ENVIRONMENT.get("HYDRA_FULL_ERROR") == "1"
 
 # At import, so that a worker that a launcher starts in another process has them too.
 register()

@@ -7,13 +7,16 @@ KEY=VALUE. Ctrl-C or SIGTERM ends it, and its trial is handed back.
 """
 
 import logging
+import os
 import shlex
 import socket
 import sys
 import time
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import psutil
 from hydra.core.singleton import Singleton
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -23,13 +26,14 @@ from ccsweep.config.places import named
 from ccsweep.config.quoting import quoted
 from ccsweep.errors import UserError
 from ccsweep.study.folder import StudyFolder
-from ccsweep.study.notes import Kind, study_notes
+from ccsweep.study.notes import Kind, notes, study_notes
 from ccsweep.study.storage import open_study
-from ccsweep.study.trials import Failed
-from ccsweep.sweep import recover
-from ccsweep.sweep.cluster.claim import Host, joined
+from ccsweep.study.trials import Failed, sort
+from ccsweep.sweep import mlflow, recover
+from ccsweep.sweep.cluster.claim import Host, joined, leave
+from ccsweep.sweep.crew import kill_tree
 from ccsweep.sweep.plan import make_plan, unchecked
-from ccsweep.sweep.worker import Payload, Worker
+from ccsweep.sweep.worker import Payload, Worker, remaining
 from ccsweep.tracking import resolve_uri
 from ccsweep.tracking.find import noted_run, write_run_file
 from ccsweep.tracking.mask import mask
@@ -107,7 +111,7 @@ def join(context: HydraContext, task: TaskFunction, config: DictConfig, argument
     name = f"{socket.gethostname()}-{uuid.uuid4().hex[:6]}"
     with joined(study, name):
         _take_up_parent(study, plan.folder, plan.uri)
-        guest = _Guest(payload, name, 10**6 + uuid.uuid4().int % 10**6, Host(study, payload.sweeper))
+        guest = _Guest(payload, name, 10**6 + uuid.uuid4().int % 10**6, study)
         log.info("worker %s has joined %s", name, study.study_name)
         how = "failed"
         try:
@@ -124,9 +128,15 @@ def join(context: HydraContext, task: TaskFunction, config: DictConfig, argument
 class _Guest(Worker):
     """A worker of no crew: it knows its sweeper from the storage, and leaves the front to others."""
 
-    def __init__(self, payload: Payload, name: str, index: int, host: Host) -> None:
-        self._host = host
+    def __init__(self, payload: Payload, name: str, index: int, study: "Study") -> None:
+        self._study, self._host = study, Host(study, payload.sweeper)
         super().__init__(payload, name, index)
+
+    def look(self) -> None:
+        super().look()
+        trial = self._trial
+        if trial is not None and (cause := self._host.has_ended(trial.number)) is not None:
+            self._begin_anew(trial, cause)
 
     def is_sweeper_there(self) -> bool:
         return self._host.is_there()
@@ -136,6 +146,25 @@ class _Guest(Worker):
 
     def finish(self) -> None:
         pass
+
+    def _begin_anew(self, trial: "Trial", cause: str) -> None:
+        """Leave a trial that may not listen, as if this worker were replaced: its process becomes another.
+
+        It joins the study again, unless nothing is left to do.
+        """
+        with suppress(Exception):  # a storage that is away does not keep it
+            log.warning("trial %d: %s", trial.number, cause)
+            trials = self._study.get_trials(deepcopy=False)
+            if (place := notes(trials[trial.number]).place(self.folder)) is not None:
+                mlflow.settle_run(place, self.plan.uri)
+            leave(self._study, self.name)
+            self.lease.set_if_possible(ended=cause, trial=None)
+            if remaining(self.plan, sort(trials)) <= 0:
+                os._exit(0)
+        for child in psutil.Process().children(recursive=True):
+            kill_tree(child.pid)
+        sys.stdout.flush()
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], app.ENVIRONMENT)
 
 
 def _take_up_parent(study: "Study", folder: StudyFolder, uri: str | None) -> None:

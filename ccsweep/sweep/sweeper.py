@@ -25,7 +25,7 @@ from ccsweep.study.folder import StudyFolder
 from ccsweep.study.notes import Kind, notes
 from ccsweep.study.storage import reason_of
 from ccsweep.study.trials import Ending, Failed, enqueue_points, sort
-from ccsweep.sweep.cluster.claim import Guests, claimed
+from ccsweep.sweep.cluster.claim import Guests, claimed, too_long
 from ccsweep.sweep.lease import Lease
 from ccsweep.sweep.plan import Plan, make_plan, unchecked
 from ccsweep.tracking.mask import mask
@@ -190,6 +190,7 @@ class _Overseer:
                     self._settle(recover.running_of(self.study, guest), LOST)
                 for member in crew.overdue():
                     self._end_overdue(member)
+                self._end_overdue_guests()
                 for member, how in crew.take_dead():
                     exhausted |= how == EXHAUSTED
                     self._bury(member, how)
@@ -236,11 +237,10 @@ class _Overseer:
         """End a trial that takes too long, for good, and then its worker, which may be on another host."""
         from ccsweep.sweep import recover
 
-        limit = f"sweep.trial_timeout={self.plan.sweep.trial_timeout:g} minutes"
         mine = [t for t in recover.running_of(self.study, member.name) if t.number == member.trial]
         if not mine:  # it has come to its end just now
             return
-        recover.settle(self.plan, self.study, mine[0], Failed(Kind.TRIAL, f"ran longer than {limit}"))
+        recover.settle(self.plan, self.study, mine[0], too_long(self.plan.sweep.trial_timeout))
         self.crew.kill(member)
         deadline = time.monotonic() + 60
         dead = self.crew.take_dead()
@@ -252,6 +252,16 @@ class _Overseer:
                 self._settle_trials_of(member, Failed(Kind.MACHINE, how))
             else:
                 self._bury(other, how)
+
+    def _end_overdue_guests(self) -> None:
+        """The same of trials of guests, who see it in the storage and leave what they are at."""
+        from ccsweep.sweep import recover
+
+        limit = self.plan.sweep.trial_timeout
+        running = [] if limit is None else recover.running_of(self.study, None)
+        for trial in self.guests.overdue(running, 60 * (limit or 0)):
+            with suppress(ValueError, RuntimeError):  # of Optuna: it has come to its end just now
+                recover.settle(self.plan, self.study, trial, too_long(limit))
 
     def _bury(self, member: "Member", how: str) -> None:
         """See to what a worker that has ended left behind."""

@@ -103,7 +103,7 @@ class Worker:
         self._held: list[tuple[Trial, int]] = []
         self._reuses = self._begun = 0
         self._failed: Failed | None = None
-        self.lease = lease.Lease(self.folder.lease(name), name, self._tie.look)
+        self.lease = lease.Lease(self.folder.lease(name), name, self.look)
 
     def prepare(self) -> None:
         """Import what it takes and open the study."""
@@ -305,6 +305,10 @@ class Worker:
             if untried:
                 study.enqueue_trial(self._random.choice(untried))
         return bool(untried)
+
+    def look(self) -> None:
+        """About every second, in the heartbeat's thread."""
+        self._tie.look()
 
     def is_sweeper_there(self) -> bool:
         """In the heartbeat's thread."""

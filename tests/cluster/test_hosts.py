@@ -1,6 +1,7 @@
 """Hosts that share the database and the MLflow server, and no disk."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -87,6 +88,32 @@ def test_a_worker_without_the_disk_joins_and_leaves(lab: Lab) -> None:
     assert runs["sweep"] == ["FINISHED"]
     assert runs["trial"].count("FINISHED") == 10
     assert set(runs["trial"]) <= {"FINISHED", "KILLED"}
+
+
+def test_a_guest_leaves_a_trial_that_takes_too_long(lab: Lab) -> None:
+    """Its limit is known to the sweeper alone, as it may stand in a profile."""
+    lab.environment["TRACKED"] = "1"
+    options = ["training.l1=range(0,24)", "training.source='no end at first, elsewhere'", "sweep.workers=1"]
+    with lab.start(*options, "sweep.trial_timeout=0.15") as sweep:
+        until(lab.in_a_run)
+        with elsewhere(lab, JOIN, lab.services.database, lab.name, "sweep.trial_timeout=null") as guest:
+            out, _ = sweep.communicate(timeout=300)
+            said = guest.communicate(timeout=60)[0]
+    assert guest.returncode == 0, said
+    assert sweep.returncode == 2, out
+    (ended,) = [t for t in lab.trials() if t.state.name == "FAIL" and not notes(t).excused]
+    assert notes(ended).cause == "ran longer than sweep.trial_timeout=0.15 minutes"
+    assert lab.states()["COMPLETE"] == 23
+    before, told, after = said.partition(f"trial {ended.number}: {notes(ended).cause}")
+    assert told, said
+    (first,), (second,) = (re.findall(r"worker (\S+) has joined", part) for part in (before, after))
+    assert notes(ended).worker == first
+    assert any(notes(trial).worker == second for trial in lab.trials())
+    assert all(lab.stored().user_attrs[f"guest:{name}"]["ended"] for name in (first, second))
+    runs = lab.runs()
+    assert runs["sweep"] == ["FAILED"]
+    assert runs["trial"].count("FINISHED") == 23
+    assert set(runs["trial"]) == {"FINISHED", "KILLED"}
 
 
 def test_whose_turn_it_is_stands_in_the_database(lab: Lab) -> None:

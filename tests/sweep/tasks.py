@@ -6,6 +6,7 @@ leaves a line in ``computed`` in the working directory.
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,10 @@ def _result(cfg: DictConfig, before: int) -> dict[str, Any]:
                 time.sleep(0.05)
         case "no end":
             time.sleep(600)
+        case "no end at first, elsewhere" if socket.gethostname() == "other" and len(computed()) == 1:
+            time.sleep(600)
+        case "no end at first, elsewhere":
+            time.sleep(2)
         case seconds if seconds.replace(".", "").isdigit():
             time.sleep(float(seconds))
     return found

@@ -10,17 +10,19 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ccsweep.errors import UserError
-from ccsweep.study.notes import StudyNotes, note_study, study_notes
+from ccsweep.study.notes import Kind, StudyNotes, note_study, notes, study_notes
+from ccsweep.study.trials import Failed
 from ccsweep.sweep import lease
 from ccsweep.tracking.outcome import describe
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.trial import FrozenTrial
 
 EVERY = 10.0
 """Seconds between two beats."""
@@ -28,6 +30,7 @@ SILENCE = 60.0
 """Seconds without a beat after which an owner on another host counts as dead."""
 GUEST = "guest:"
 """Begins the name of a guest's lease among the study's attributes."""
+_TOO_LONG = "ran longer than sweep.trial_timeout"
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,11 @@ def refuse_other(study: "Study") -> None:
         )
 
 
+def too_long(minutes: float | None) -> Failed:
+    """How a trial ends that takes longer than ``sweep.trial_timeout``."""
+    return Failed(Kind.TRIAL, f"{_TOO_LONG}={minutes:g} minutes")
+
+
 @contextmanager
 def claimed(study: "Study", name: str, began: float) -> Iterator[None]:
     """Hold the study in its storage, as the sweeper ``name`` whose command was given at ``began``."""
@@ -65,6 +73,12 @@ def joined(study: "Study", name: str) -> Iterator[None]:
     """Be known in the study's storage as the guest ``name``."""
     with _kept(lambda held: study.set_user_attr(f"{GUEST}{name}", held), name):
         yield
+
+
+def leave(study: "Study", name: str) -> None:
+    """Let go of the lease of a guest whose process goes on as another."""
+    key = f"{GUEST}{name}"
+    study.set_user_attr(key, {**study.user_attrs[key], "ended": True})
 
 
 def sweeping(study: "Study") -> str | None:
@@ -86,6 +100,7 @@ class Guests:
         self._study = study
         self._looked = -EVERY
         self._beats: dict[str, tuple[int, float]] = {}
+        self._since: dict[int, float] = {}
 
     def look(self, now: bool = False) -> list[str]:
         """See who is there, at once or if it is time to; returns those who have gone without a word."""
@@ -113,6 +128,15 @@ class Guests:
         """Of those that were there at the last look."""
         return list(self._beats)
 
+    def overdue(self, running: "Sequence[FrozenTrial]", seconds: float) -> "list[FrozenTrial]":
+        """Those of the running trials that are a guest's and were first seen here so long ago."""
+        now, known = time.monotonic(), self._since
+        mine = [
+            trial for trial in running if notes(trial).worker in self._beats and notes(trial).held is None
+        ]
+        self._since = {trial.number: known.get(trial.number, now) for trial in mine}
+        return [trial for trial in mine if now - self._since[trial.number] > seconds]
+
     def see_out(self) -> None:
         """Return when none is there: those of a sweeper that is gone notice it by themselves."""
         self.look(now=True)
@@ -133,7 +157,7 @@ class Host:
 
     def __init__(self, study: "Study", name: str) -> None:
         self._study, self._name = study, name
-        self._looked = -EVERY
+        self._looked = self._seen = -EVERY
         self._beat, self._heard = -1, time.monotonic()
         self._there = True
 
@@ -154,6 +178,18 @@ class Host:
         else:
             self._there = time.monotonic() - self._heard < SILENCE
         return self._there
+
+    def has_ended(self, number: int) -> str | None:
+        """How it has ended a trial that the guest is still at and that takes too long; None if it has not."""
+        if time.monotonic() - self._seen < EVERY:
+            return None
+        self._seen = time.monotonic()
+        try:
+            known = notes(self._study.get_trials(deepcopy=False)[number])
+        except Exception as error:
+            log.debug("trial %d: %s", number, describe(error))
+            return None
+        return known.cause if known.cause is not None and known.cause.startswith(_TOO_LONG) else None
 
 
 @contextmanager

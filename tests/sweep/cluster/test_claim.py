@@ -13,10 +13,11 @@ import pytest
 from optuna import Study, create_study
 
 from ccsweep.errors import UserError
-from ccsweep.study.notes import StudyNotes, note_study, study_notes
+from ccsweep.study.notes import Kind, Notes, StudyNotes, note, note_study, study_notes
+from ccsweep.study.trials import Failed, Rules, handle, tell
 from ccsweep.sweep import lease
 from ccsweep.sweep.cluster import claim
-from ccsweep.sweep.cluster.claim import GUEST, Guests, Host, claimed, joined, refuse_other
+from ccsweep.sweep.cluster.claim import GUEST, Guests, Host, claimed, joined, refuse_other, too_long
 
 
 @pytest.fixture
@@ -102,6 +103,24 @@ def test_a_guest_that_was_killed_is_missed_once(study: Study, wait: Callable[...
     assert (dead, guests.names) == (["far-1"], [])
     assert Guests(study).look(now=True) == []
     assert study.user_attrs[f"{GUEST}far-1"]["ended"]
+
+
+def test_a_guests_trial_that_takes_too_long(study: Study, wait: Callable[..., None]) -> None:
+    with joined(study, "far-1"):
+        guests, host = Guests(study), Host(study, "s")
+        guests.look(now=True)
+        for known in (Notes(worker="far-1"), Notes(worker="far-1", held=0), Notes(worker="w0")):
+            note(study.ask(), known)
+        running = study.get_trials()
+        assert guests.overdue(running, 0.2) == []
+        assert host.has_ended(0) is None
+        wait(lambda: guests.overdue(running, 0.2))
+        assert guests.overdue(running, 0.2) == running[:1]
+        end = too_long(0.5)
+        assert end == Failed(Kind.TRIAL, "ran longer than sweep.trial_timeout=0.5 minutes")
+        tell(handle(study, running[0]), end, Rules({}, [], 0))
+        wait(lambda: host.has_ended(0) == end.cause)
+        assert host.has_ended(1) is None
 
 
 def test_a_guest_knows_its_sweeper_from_the_storage(study: Study, wait: Callable[..., None]) -> None:
