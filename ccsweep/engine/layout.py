@@ -46,6 +46,7 @@ class Layout:
     def __init__(self, layers: Sequence[Layer], calibration: Tensor | None = None) -> None:
         self._arrays: dict[tuple[int, str], Array] = {}
         self._models: dict[tuple[int, tuple[str, ...]], Model] = {}
+        self._rows: dict[tuple[int, str], Array] = {}
         self._calibration = calibration
         self.layers: list[Layer] = []
         for k, layer in enumerate(layers):
@@ -100,27 +101,36 @@ class Layout:
 
     def table(self, first: int, ways: Sequence[str]) -> Array:
         """The kernels' table for consecutive layers from ``first``, none of them dense."""
-        table = np.zeros(len(ways), LAYER)
-        for k, (row, way) in enumerate(zip(table, ways, strict=True), first):
-            layer = self.layers[k]
-            row["way"] = (*WAYS, MASKED).index(kind(way))
-            row["int8"] = in_int8(way)
-            row["inputs"], row["units"] = layer.inputs, layer.units
-            row["relu"] = layer.relu
-            if in_int8(way):
-                row["mixed"] = way.endswith(MIXED)
-                self._as_bytes(k, kind(way), row)
-                continue
-            row["bias"] = _address(self._arrays[k, "bias"])
-            if way == INPUT_SPARSE:
-                rows = self._rows_of_inputs(k)
-                row["block"] = block(layer.inputs, rows.shape[1])
-            else:
-                rows = self._arrays[k, "units"]
-                row["block"] = block(rows.shape[1], layer.units)
-                self._gate(k, row)
-            row["rows"], row["stride"] = _address(rows), rows.shape[1]
-        return table.view(np.int64)
+        rows = [self._row(k, way) for k, way in enumerate(ways, first)]
+        return np.concatenate(rows).view(np.int64)
+
+    def _row(self, k: int, way: str) -> Array:
+        """A layer's row of the table, made once."""
+        if (k, way) not in self._rows:
+            made = np.zeros(1, LAYER)
+            self._fill(made[0], k, way)
+            self._rows[k, way] = made
+        return self._rows[k, way]
+
+    def _fill(self, row: np.void, k: int, way: str) -> None:
+        layer = self.layers[k]
+        row["way"] = (*WAYS, MASKED).index(kind(way))
+        row["int8"] = in_int8(way)
+        row["inputs"], row["units"] = layer.inputs, layer.units
+        row["relu"] = layer.relu
+        if in_int8(way):
+            row["mixed"] = way.endswith(MIXED)
+            self._as_bytes(k, kind(way), row)
+            return
+        row["bias"] = _address(self._arrays[k, "bias"])
+        if way == INPUT_SPARSE:
+            rows = self._rows_of_inputs(k)
+            row["block"] = block(layer.inputs, rows.shape[1])
+        else:
+            rows = self._arrays[k, "units"]
+            row["block"] = block(rows.shape[1], layer.units)
+            self._gate(k, row)
+        row["rows"], row["stride"] = _address(rows), rows.shape[1]
 
     def u(self, k: int) -> Array:
         """The estimator's first factor, (in_features, rank in whole vectors)."""

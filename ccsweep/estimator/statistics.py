@@ -38,9 +38,10 @@ def count(preactivation: Tensor, gate: Tensor | None) -> Tensor:
     """
     positive = preactivation > 0
     pairs = torch.tensor(positive.numel(), device=positive.device)
+    on = positive.count_nonzero()  # several times as fast as a sum of bools
     if gate is None:
-        return torch.stack([pairs, pairs, positive.sum(), torch.zeros_like(pairs)])
-    return torch.stack([pairs, gate.sum(), positive.sum(), (positive & ~gate).sum()])
+        return torch.stack([pairs, pairs, on, torch.zeros_like(pairs)])
+    return torch.stack([pairs, gate.count_nonzero(), on, (positive & ~gate).count_nonzero()])
 
 
 def statistics(counts: Tensor, gated: bool) -> GateStatistics:

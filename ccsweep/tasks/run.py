@@ -1,6 +1,7 @@
 """A tracked run: it begins with all that its figures will depend on, and ends in every case."""
 
 import contextlib
+import functools
 import gc
 import json
 import logging
@@ -52,10 +53,13 @@ def prepared(config: Config) -> Iterator["Dataset"]:
         yield dataset
     finally:
         gc.collect()  # Lightning's cycles hold the data set, and a multirun runs hundreds in one process
-        if (
-            not gc.get_freeze_count()
-        ):  # what was imported stays: not looked through again, a third of a second
-            gc.freeze()
+        _freeze()
+
+
+@functools.cache
+def _freeze() -> None:
+    """What was imported stays: it is not looked through again, a third of a second each time."""
+    gc.freeze()
 
 
 @contextlib.contextmanager

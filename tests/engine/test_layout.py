@@ -9,6 +9,7 @@ import torch
 
 from ccsweep.engine.layers import Layer
 from ccsweep.engine.layout import Layout
+from ccsweep.engine.ways import INT8
 from ccsweep.estimator.cost import GATED, INPUT_SPARSE, TWO_SIDED
 from ccsweep.kernels import table
 from ccsweep.kernels.table import LAYER
@@ -86,6 +87,15 @@ def test_a_table_may_begin_at_any_layer():
         records(made, 1, [GATED, INPUT_SPARSE]),
     )
     assert part.tolist() == whole[1:].tolist()  # the same addresses: made once
+
+
+def test_a_layer_is_laid_out_once_for_each_way(monkeypatch):
+    made = Layout(draw([20, 40, 3], rank=5, seed=0))
+    ways = [GATED + INT8, INPUT_SPARSE + INT8]
+    before = records(made, 0, ways)
+    monkeypatch.setattr(Layout, "_quantised", None)
+    np.testing.assert_array_equal(records(made, 0, ways), before)
+    np.testing.assert_array_equal(records(made, 1, ways[1:]), before[1:])
 
 
 def test_it_is_a_copy():
