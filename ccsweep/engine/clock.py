@@ -179,26 +179,33 @@ def alone() -> Iterator[None]:
 
     What is held is a name, not a file: each job of a cluster may have a temporary folder of its own. It falls
     with the process, however that ends, and keeps timings apart, not a timing and a training beside it.
-    Whoever has waited for ten minutes times beside the others, and says so.
+    Whoever has waited for ten minutes times beside the others, and says so. Any user can hold a name, as they
+    could a file that all may lock: who has waited in vain waits a tenth as long the next time, until it is free.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as held:
         _take(held)
         yield
 
 
+_patience = 1.0  # share of LONGEST
+
+
 def _take(held: socket.socket) -> None:
+    global _patience
     began, told = time.monotonic(), False
     beside = "other runs may be timed at the same time"
     while True:
         try:
             held.bind(LOCK)
+            _patience = 1.0
             return
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 log.warning("%s: %s", beside, error)
                 return
-        if time.monotonic() - began > LONGEST:
-            log.warning("%s: one on this host has not ended for %.0f s", beside, LONGEST)
+        if time.monotonic() - began > _patience * LONGEST:
+            log.warning("%s: one on this host has not ended for %.0f s", beside, time.monotonic() - began)
+            _patience /= 10
             return
         if not told:
             log.info("waiting for another run on this host to end its timing")

@@ -170,12 +170,19 @@ def test_the_load_is_that_of_others(monkeypatch):
 
 
 def test_a_timing_that_waited_too_long_says_so_and_begins(monkeypatch, caplog):
+    """A name that somebody keeps costs one long wait, and not one for each timing."""
     monkeypatch.setattr(clock, "LONGEST", 0.1)
-    with alone(), alone():
-        pass
-    assert caplog.messages == [
-        "other runs may be timed at the same time: one on this host has not ended for 0 s"
-    ]
+    with alone():
+        for _ in range(3):
+            with alone():
+                pass
+        assert clock._patience == pytest.approx(0.001)
+    assert (
+        caplog.messages
+        == ["other runs may be timed at the same time: one on this host has not ended for 0 s"] * 3
+    )
+    with alone():
+        assert clock._patience == 1
 
 
 def test_a_lock_that_cannot_be_had_costs_no_timing(monkeypatch, caplog):
