@@ -180,7 +180,7 @@ def alone() -> Iterator[None]:
     What is held is a name, not a file: each job of a cluster may have a temporary folder of its own. It falls
     with the process, however that ends, and keeps timings apart, not a timing and a training beside it.
     Whoever has waited for ten minutes times beside the others, and says so. Any user can hold a name, as they
-    could a file that all may lock: who has waited in vain waits a tenth as long the next time, until it is free.
+    could a file that all may lock: who has waited in vain waits a tenth of it the next time, until it is had.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as held:
         _take(held)
