@@ -201,13 +201,11 @@ def _found(grid: _Grid) -> dict[str, Any]:
     from ccsweep.engine.clock import Load, alone, pinned
     from ccsweep.tasks import result
     from ccsweep.tasks.earlier import restored
-    from ccsweep.tasks.run import Loaded
 
     folders = grid.folders()
-    once = Loaded()
     timed, right = {}, {}
     for key, folder in folders.items():
-        job, dataset = restored(folder, once.get)
+        job, dataset = restored(folder)
         timed[key] = result.to_time(job, dataset)
         with torch.no_grad():
             answers = timed[key].network(dataset.test.images).argmax(1)

@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from ccsweep.config.schema import Config, RanksConfig
 from ccsweep.dotted import is_under
 from ccsweep.errors import UserError
 from ccsweep.study.folder import TrialFolder
-from ccsweep.tasks.run import begun, prepared
+from ccsweep.tasks.run import begun, load, prepared
 from ccsweep.tracking import Run, find_run, resolve_uri
 from ccsweep.tracking.find import store_of
 
@@ -120,12 +120,11 @@ def taken_up(
         yield run, job, dataset
 
 
-def restored(folder: TrialFolder, load: Callable[[Config], "Dataset"]) -> tuple["Job", "Dataset"]:
+def restored(folder: TrialFolder) -> tuple["Job", "Dataset"]:
     """The network that a run of before tested, without a run of its own, and its data.
 
     Args:
         folder: of a run that trained it, or that gave a trained one another estimator.
-        load: the data set that settings name.
 
     Raises:
         UserError: the run that it took its weights from, or its data, is not there any more.

@@ -202,7 +202,7 @@ def load(config: Config) -> "Dataset":
 
 
 def _read(config: Config) -> "Dataset":
-    """The same as it is; a study's is kept, as its next trial is trained on it as a rule."""
+    """The same as it is; a study's is kept: its next trial has the same as a rule, and so has its end."""
     from ccsweep import data
 
     settings = config.data
@@ -224,20 +224,6 @@ def _read(config: Config) -> "Dataset":
 
 
 _newest: "dict[str, Dataset]" = {}
-
-
-class Loaded:
-    """Data sets by their settings, each loaded once."""
-
-    def __init__(self) -> None:
-        self._data: dict[str, Dataset] = {}
-
-    def get(self, config: Config) -> "Dataset":
-        """As :func:`load`; a config that was run says how wide its data are."""
-        key = str(config.data)
-        if key not in self._data:
-            self._data[key] = load(config)
-        return self._data[key]
 
 
 def _tags(config: Config, dataset: "Dataset", folder: TrialFolder) -> dict[str, str]:

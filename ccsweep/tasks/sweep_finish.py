@@ -25,7 +25,7 @@ from ccsweep.study.folder import StudyFolder, TrialFolder
 from ccsweep.study.notes import StudyNotes, note_study, notes, study_notes
 from ccsweep.tasks import result
 from ccsweep.tasks.earlier import restored
-from ccsweep.tasks.run import ENVIRONMENT_TAG, Loaded
+from ccsweep.tasks.run import ENVIRONMENT_TAG
 from ccsweep.tasks.sweep_status import existing
 from ccsweep.tracking import Run, resolve_uri
 from ccsweep.tracking.find import run_id_of, store_of
@@ -70,7 +70,6 @@ class _Networks:
 
     def __init__(self, place: StudyFolder, uri: str | None) -> None:
         self.place, self.uri = place, uri
-        self._data = Loaded()
 
     def folder(self, trial: "FrozenTrial") -> TrialFolder:
         """Of the trial."""
@@ -85,7 +84,7 @@ class _Networks:
 
     def get(self, trial: "FrozenTrial") -> tuple[Job, Dataset]:
         """The trial's network as it was tested, and its data."""
-        return restored(self.folder(trial), self._data.get)
+        return restored(self.folder(trial))
 
 
 def _time(study: "Study", trials: "Sequence[FrozenTrial]", networks: _Networks) -> None:
