@@ -12,6 +12,8 @@ from ccsweep.config.places import root
 from ccsweep.dotted import leaves
 from ccsweep.errors import UserError, first_line
 
+_LAST = "sweep"  # group of every config.yaml that was ever written
+
 
 def composed(overrides: Sequence[str]) -> DictConfig:
     """The config that a plain run with ``overrides`` would have today.
@@ -34,12 +36,14 @@ def read_settings(path: Path) -> DictConfig:
     """The settings that a run wrote down; a key that it did not know has the value that it has by default.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or cut off before its last group, which says nothing of a run.
     """
     try:
         written = OmegaConf.load(path)
         if not isinstance(written, DictConfig) or not written:
             raise ValueError("no mapping" if written else "empty")
+        if _LAST not in written:
+            raise ValueError(f"it ends before {_LAST}")
         settings = OmegaConf.merge(_defaults(), written)
         assert isinstance(settings, DictConfig)
         OmegaConf.to_object(settings)

@@ -10,6 +10,7 @@ from ccsweep.config.check import check
 from ccsweep.config.composed import composed, read_file, read_settings
 from ccsweep.config.schema import Config
 from ccsweep.errors import UserError
+from ccsweep.study.identity import settings_of
 
 
 def test_a_config_is_whole_typed_and_not_shared() -> None:
@@ -21,7 +22,7 @@ def test_a_config_is_whole_typed_and_not_shared() -> None:
 
 
 def test_unknown_keys_are_refused_all_the_same(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("training:\n  lr: 1\n")
+    (tmp_path / "config.yaml").write_text("training:\n  lr: 1\nsweep: {}\n")
     with pytest.raises(UserError) as caught:
         read_settings(tmp_path / "config.yaml")
     assert str(caught.value) == (
@@ -38,8 +39,11 @@ def test_unknown_keys_are_refused_all_the_same(tmp_path: Path) -> None:
         (b"training: [1, 2", "while parsing a flow sequence"),
         (b"\xff\xfe\x00", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
         (b"7", "Invalid loaded object type: int"),
-        (b"training: 7\n", "Merge error: int is not a subclass of TrainingConfig. value: 7"),
-        (b"training:\n  epochs: many\n", "Value 'many' of type 'str' could not be converted to Integer"),
+        (b"training: 7\nsweep: {}\n", "Merge error: int is not a subclass of TrainingConfig. value: 7"),
+        (
+            b"training:\n  epochs: many\nsweep: {}\n",
+            "Value 'many' of type 'str' could not be converted to Integer",
+        ),
     ],
 )
 def test_damaged_settings_are_one_line(content: bytes, reason: str, tmp_path: Path) -> None:
@@ -62,6 +66,28 @@ def test_settings_come_back_as_they_were_written(tmp_path: Path) -> None:
     ran = check(composed(["+sweeps=digits_pareto", "+sweep.slurm.partition=gpu", "ranks=control"]))
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(ran)))
     assert OmegaConf.to_object(read_settings(tmp_path / "config.yaml")) == ran
+
+
+def test_settings_that_were_cut_off_are_refused_wherever_that_was(tmp_path: Path) -> None:
+    """Half a mapping is a mapping in YAML; what is lost of the last group is no setting of a run."""
+    ran = check(composed(["+experiment=mnist", "training.epochs=3"]))
+    lines = OmegaConf.to_yaml(OmegaConf.structured(ran)).splitlines(keepends=True)
+    last = lines.index("sweep:\n") + 2
+    path = tmp_path / "config.yaml"
+    for count in range(1, last):
+        path.write_text("".join(lines[:count]))
+        with pytest.raises(UserError, match="cannot be read as settings"):
+            read_settings(path)
+    assert last < len(lines)
+    for count in range(last, len(lines)):
+        path.write_text("".join(lines[:count]))
+        assert settings_of(check(read_settings(path))) == settings_of(ran)
+    path.write_text("".join(lines[:20]))
+    with pytest.raises(UserError) as caught:
+        read_settings(path)
+    assert str(caught.value) == (
+        f"{path}: cannot be read as settings (it ends before sweep); restore the file, or train the run again"
+    )
 
 
 def test_a_key_that_an_older_run_did_not_know_has_its_default(tmp_path: Path) -> None:
