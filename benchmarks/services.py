@@ -303,7 +303,9 @@ def main() -> None:
         sys.exit(str(reason))
     for name, value in services.environment.items():
         print(f"export {name}={value}")
-    print(f"sweep.cluster=slurm sweep.storage={services.database} tracking.uri={services.tracking}")
+    print(f"export PGPASSWORD={PASSWORD}")
+    storage = services.database.replace(f":{PASSWORD}", "")
+    print(f"sweep.cluster=slurm sweep.storage={storage} tracking.uri={services.tracking}")
 
 
 if __name__ == "__main__":

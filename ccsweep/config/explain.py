@@ -92,8 +92,12 @@ def explain(error: Exception) -> str:
     if twice := re.search(r"Multiple values for (\S+)\.", text):
         return f"{twice.group(1)}: has a value already; write {twice.group(1)}=... without the plus"
     if invalid := re.search(r"full_key: (\S+)", text):
-        reason = text[: invalid.start()].strip().splitlines()[-1].strip()
-        return f"{invalid.group(1)}: {reason[:1].lower()}{reason[1:]}"
+        key, reason = invalid.group(1), text[: invalid.start()].strip().splitlines()[-1].strip()
+        if "str to Dict" in reason:
+            return (
+                f"{key}: is no mapping; expected '{key}={{a:1,b:2}}', in quotes: a shell takes braces apart"
+            )
+        return f"{key}: {reason[:1].lower()}{reason[1:]}"
     return " ".join(text.split())
 
 

@@ -87,9 +87,9 @@ def onnxruntime(model: Model, threads: int) -> Run:
 def direct(model: Model, threads: int) -> Callable[[dict[str, np.ndarray]], Sequence[np.ndarray]]:
     """The same for inputs by name, to all outputs, without its checks of each call.
 
-    ``session.run`` takes 1.0 us more for one sample of 64-256-128-10 (6.2 us) and, where weights push its Python
-    out of the cache, 5 to 8 us more of 784-1000-600-400-10 (280 us); ``run_with_iobinding`` takes twice that.
-    Seen on a Xeon with AMX.
+    For one sample ``session.run`` takes 1.0 us more of 64-256-128-10 (6.2 us) and, where weights push its
+    Python out of the cache, 5 to 8 us more of 784-1000-600-400-10 (280 us); ``run_with_iobinding`` takes
+    twice that. Seen on a Xeon with AMX.
 
     Raises:
         UnavailableError: it is not installed.

@@ -35,6 +35,10 @@ from tests.config.complaint import complaint
             "training.epochs=2.5",
             "training.epochs: value '2.5' of type 'float' could not be converted to Integer",
         ),
+        (
+            "++sweep.slurm=partition:main",  # what bash leaves of braces without quotes
+            "sweep.slurm: is no mapping; expected 'sweep.slurm={a:1,b:2}', in quotes: a shell takes braces apart",
+        ),
         ("hydra/launcher=jobli", "hydra/launcher=jobli: no such option; expected one of basic"),
         (
             "hydra.run.dirr=x",
