@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -77,7 +78,7 @@ def words(url: str, name: str, *own: str) -> list[str]:
         )
     known = study_notes(open_study(StudyFolder(named(name)), url))
     given = {word.partition("=")[0] for word in own}
-    kept = [word for word in shlex.split(known.command)[3:] if not word.startswith(PLACED)]
+    kept = [word for word in _with_places_here(shlex.split(known.command)[3:]) if not word.startswith(PLACED)]
     if known.uri is not None and sqlite_path(known.uri) is None:
         kept.append(f"tracking.uri={quoted(known.uri)}")
     kept = [word for word in kept if word.partition("=")[0] not in given]
@@ -87,6 +88,18 @@ def words(url: str, name: str, *own: str) -> list[str]:
             raise UserError(f"{key}: holds a password, which a study keeps nowhere; add {key}=VALUE")
     here = [f"sweep.name={quoted(name)}", f"sweep.storage={quoted(url)}", "sweep.cluster=local"]
     return [*kept, *here, "sweep.workers=1", "hydra/sweeper=ccsweep_guest", *own]
+
+
+def _with_places_here(typed: list[str]) -> list[str]:
+    """Without --config-dir where no such folder is here: as a rule it has the profile of a cluster."""
+    found, coming = [], iter(typed)
+    for word in coming:
+        flag, _, place = word.partition("=")
+        if flag not in ("--config-dir", "-cd"):
+            found.append(word)
+        elif Path(place := place or next(coming)).is_dir():
+            found.append(f"--config-dir={place}")
+    return found
 
 
 def join(context: HydraContext, task: TaskFunction, config: DictConfig, arguments: list[str]) -> None:

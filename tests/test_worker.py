@@ -49,6 +49,17 @@ def test_the_words_of_a_studys_command(study: Study, url: str) -> None:
     assert words(url, "s") == [*typed, *here]  # a file of another machine
 
 
+@pytest.mark.parametrize("typed", ["--config-dir=profiles", "--config-dir profiles", "-cd profiles"])
+def test_a_folder_of_profiles_need_not_be_here(
+    typed: str, study: Study, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note_study(study, StudyNotes(command=COMMAND.replace("ccsweep ", f"ccsweep {typed} ")))
+    monkeypatch.chdir(tmp_path)
+    assert words(url, "s")[:2] == ["-m", "training.l1=0,1"]
+    Path("profiles").mkdir()
+    assert words(url, "s")[:3] == ["--config-dir=profiles", "-m", "training.l1=0,1"]
+
+
 def test_a_password_has_to_be_given_anew(study: Study, url: str) -> None:
     note_study(study, StudyNotes(uri="http://ann:***@h:5000"))
     with pytest.raises(UserError) as caught:

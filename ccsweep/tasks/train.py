@@ -74,7 +74,8 @@ def _to_the_end(
             run.log_artifact(checkpoint.best(folder.path), "checkpoints")
         return conclude(run, job, job.validate(), trained, dataset, began, resumed)
     except KeyboardInterrupt:
-        log.warning("stopped; go on with: python -m ccsweep training.resume=%s", folder.path)
+        if config.tracking.sweep is None:  # a study goes on with its trials itself
+            log.warning("stopped; go on with: python -m ccsweep training.resume=%s", folder.path)
         raise
 
 

@@ -132,8 +132,10 @@ def line(trial: FrozenTrial, objectives: front.Objectives) -> str:
         if not front.is_feasible(trial):
             words.append("breaks a constraint")
     else:
-        word = {TrialState.PRUNED: "pruned"}.get(trial.state, "failed")
-        if notes(trial).kind == Kind.STOPPED:
+        word, known = {TrialState.PRUNED: "pruned"}.get(trial.state, "failed"), notes(trial)
+        if known.excused:
+            word = "handed back"  # another worker tries it, as if it had not been
+        if known.kind == Kind.STOPPED:
             word = "stopped"
         words.append(f"{word}: {cause_of(trial)}")
     if (seconds := seconds_of(trial)) is not None:

@@ -120,6 +120,8 @@ def test_what_becomes_of_a_trial_in_one_line(study: optuna.Study) -> None:
     assert lines[13].endswith("  pruned: beaten by 2 trials at epoch 3  20 s")
     assert lines[14].endswith("  failed: validation_error is nan  30 s")
     assert lines[17].endswith("  stopped: stopped  9 s")
+    studies.add(study, TrialState.FAIL, seconds=8, kind="machine", cause="its time was up", excused=True)
+    assert line(study.get_trials()[-1], studies.OBJECTIVES).endswith("  handed back: its time was up  8 s")
 
 
 def test_one_line_for_each_trial_that_ends(tmp_path: Path) -> None:
