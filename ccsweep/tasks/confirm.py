@@ -91,7 +91,7 @@ def confirm(config: Config, folder: TrialFolder, overrides: list[str]) -> dict[s
 
     shown.show(found)
     print(f"{'folder':8}{place.path} ({', '.join(path.name for path in write)})")
-    print(f"{'export':8}{following.command_about(place, 'task=export', 'pick=error<=control+0.2')}")
+    print(f"{'export':8}{following.command_about(study, place, 'task=export', 'pick=error<=control+0.2')}")
     return {"task": config.task, **found}
 
 

@@ -50,3 +50,22 @@ def test_after_a_grid(place: StudyFolder) -> None:
     assert following.lines(study, place, None) == [
         "export  python -m ccsweep task=export sweep.name=digits_pareto pick=trial:1"
     ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("sweep.storage=postgresql+psycopg://ann@h/db", "sweep.storage=postgresql+psycopg://ann@h/db"),
+        ("'sweep.storage=postgresql+psycopg://ann:***@h/db'", "sweep.storage=URL"),
+        ("--config-dir=profiles cluster=lab", "cluster=lab --config-dir=profiles"),
+        ("cluster=slurm", "sweep.storage=URL"),
+        ("", "sweep.storage=URL"),
+    ],
+)
+def test_where_the_trials_are_kept_is_said_as_it_was(typed: str, said: str, tmp_path: Path) -> None:
+    """Only a folder's own journal needs no word."""
+    study = studies.create(tmp_path / "s")
+    study.set_user_attr("command", f"python -m ccsweep -m {typed} sweep.name=s")
+    elsewhere = StudyFolder(tmp_path / "away" / "s")
+    asked = following.command_about(study, elsewhere, "task=export", "pick=knee")
+    assert asked == f"python -m ccsweep task=export sweep.name={elsewhere.path} pick=knee {said}"

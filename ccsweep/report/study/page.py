@@ -18,6 +18,7 @@ from ccsweep.config.places import STUDIES
 from ccsweep.errors import UserError
 from ccsweep.figures import GATING, VALIDATION_ERROR, arrow, of
 from ccsweep.files import write_text
+from ccsweep.report.following import kept_at
 from ccsweep.report.study.points import MOST, outside, points
 from ccsweep.report.study.slices import CURVES, Curves, wanted
 from ccsweep.report.study.standing import (
@@ -74,7 +75,7 @@ def command_for(study: Study, task: str, pick: str | None = None) -> str:
         words.append(f"pick={pick}")
     line = mask(shlex.join(words))
     if not folder.journal.exists() and folder.path.exists():
-        line += " sweep.storage=URL"  # which may hold a password, and is kept nowhere
+        line += f" {kept_at(study)}"
     return line
 
 
