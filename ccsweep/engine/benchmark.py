@@ -22,8 +22,8 @@ from ccsweep.engine.plan import Plan
 from ccsweep.engine.tune import DISAGREEMENT, compile
 from ccsweep.estimator.cost import INPUT_SPARSE
 from ccsweep.figures import ahead, high, low, measured
-from ccsweep.kernels.dense import allowed
 from ccsweep.kernels.simd import COMPRESSES, FUSES
+from ccsweep.kernels.tiles import allowed
 from ccsweep.kernels.vnni import WIDTH
 from ccsweep.network import ConditionalMLP
 

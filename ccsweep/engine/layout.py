@@ -16,10 +16,10 @@ from ccsweep.engine.peers import Model
 from ccsweep.engine.ways import MASKED, MIXED, ONNX, in_int8, kind, library, runs, uses_gate
 from ccsweep.estimator.cost import DENSE, INPUT_SPARSE, WAYS
 from ccsweep.estimator.factors import Factors
-from ccsweep.kernels.dense import SIDE, allowed
 from ccsweep.kernels.int8 import OFFSET
 from ccsweep.kernels.memory import TILE, aligned, block, spaced, vectors, whole
 from ccsweep.kernels.table import LAYER
+from ccsweep.kernels.tiles import SIDE, allowed
 from ccsweep.kernels.vnni import BYTES, GROUP, ORDER
 
 LEVELS = 127

@@ -94,9 +94,17 @@ def ints(address, size):
 
 
 @jit
-def zero_bytes(rows, width):
-    """uint8 (rows, width), zeros, that starts at a cache line: loads that cross two take twice as long."""
+def line_bytes(rows, width):
+    """uint8 (rows, width), not filled, that starts at a cache line: loads across two take twice as long."""
     line = 64
-    raw = np.zeros(rows * width + line, np.uint8)
+    raw = np.empty(rows * width + line, np.uint8)
     start = -raw.ctypes.data % line
     return raw[start : start + rows * width].reshape(rows, width)
+
+
+@jit
+def zero_bytes(rows, width):
+    """The same, of zeros."""
+    made = line_bytes(rows, width)
+    made[:] = 0
+    return made

@@ -5,9 +5,10 @@ import numpy as np
 from ccsweep.kernels import dense, float32, int8
 from ccsweep.kernels.compiling import kernel
 from ccsweep.kernels.lists import list_inputs, spread
-from ccsweep.kernels.memory import TILE
+from ccsweep.kernels.memory import TILE, line_bytes
 from ccsweep.kernels.simd import LANES
 from ccsweep.kernels.table import DENSE, INPUT_SPARSE, LAYER, MASKED
+from ccsweep.kernels.vnni import BYTES
 
 SAMPLES, DENSE_SAMPLES = 128, 256
 """Samples that go through a layer together: their lists stay in the cache, and weights come to it for all.
@@ -38,15 +39,16 @@ def run(x, projected, numbers, table, together, out):
     indices = np.empty((2, most, wide), np.int32)
     values = np.empty((2, most, wide), np.float32)
     counts = np.empty((2, most), np.int64)
-    rows = np.empty(
-        (2, most, wide if ((layers.way == DENSE) | (layers.way == MASKED)).any() else 0), np.float32
-    )
+    in_blocks = ((layers.way == DENSE) | (layers.way == MASKED)).any()
+    room = most + dense.SIDE if in_blocks else 0
+    floats, quantised = np.empty(room * wide, np.float32), line_bytes(2, room * (-(-wide // BYTES) * BYTES))
+    offsets, scales = np.empty((2, room), np.int64), np.empty((2, room), np.float32)
     finite = True
     for first in range(0, batch, together):
         samples = min(together, batch - first)
         part = x[first : first + samples]
         rest = out[first : first + samples]
-        in_rows, in_lists = True, False  # how the inputs of the next layer stand ready
+        in_rows, in_lists, in_bytes = True, False, False  # how the inputs of the next layer stand ready
         for k in range(layers.size):
             layer = layers[k]
             lists = indices[k % 2], values[k % 2], counts[k % 2]
@@ -72,9 +74,18 @@ def run(x, projected, numbers, table, together, out):
             in_rows = layer.way == DENSE or layer.way == MASKED
             in_lists = not in_rows
             if in_rows:
-                same = dense.all_units(layer, samples, part, rows[k % 2], rest)
-                finite &= same or k > 0
-                part = rows[k % 2]
+                here, there = k % 2, 1 - k % 2
+                taken = dense.as_bytes(layer.stride, samples, quantised[here], offsets[here], scales[here])
+                if not in_bytes:
+                    same = int8.quantise_rows(layer, samples, part, *taken)
+                    finite &= same or k > 0
+                after = layers[min(k + 1, layers.size - 1)]
+                in_bytes = k + 1 < layers.size and (after.way == DENSE or after.way == MASKED)
+                left = dense.as_bytes(after.stride, samples, quantised[there], offsets[there], scales[there])
+                if layer.way == MASKED:
+                    part = dense.all_units_masked(layer, samples, taken, floats, left, in_bytes)
+                else:
+                    part = dense.all_units(layer, samples, taken, floats, left, in_bytes)
                 continue
             t = projected
             if not layer.int8 or layer.mixed:
@@ -85,7 +96,7 @@ def run(x, projected, numbers, table, together, out):
                 finite &= same or k > 0
             else:
                 float32.gated(layer, numbers, samples, part, t, lists, new)
-        if layers[-1].relu:
+        if in_rows or layers[-1].relu:
             last, units = layers.size % 2, layers[-1].units
             if in_rows:
                 rest[:, :units] = part[:samples, :units]

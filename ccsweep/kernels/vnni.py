@@ -68,7 +68,8 @@ def address(builder, start, offset):
     return builder.inttoptr(builder.add(start, offset), I8.as_pointer())
 
 
-def _load(builder, start, offset, kind):
+def load_at(builder, start, offset, kind):
+    """What is ``offset`` bytes behind an address."""
     value = load(builder, address(builder, start, offset), kind)
     value.align = 1
     return value
@@ -76,7 +77,7 @@ def _load(builder, start, offset, kind):
 
 def _four(builder, start, offset):
     """Four bytes, over and over: as bytes (64)."""
-    return builder.bitcast(splat(builder, _load(builder, start, offset, I32)), VECTOR)
+    return builder.bitcast(splat(builder, load_at(builder, start, offset, I32)), VECTOR)
 
 
 def _zeros(builder, count):
@@ -136,10 +137,10 @@ def row_adder(blocks: int, width: int = WIDTH):
                     starts = []
                     for k in range(GROUP):
                         at = builder.mul(I64(4), builder.add(place, I64(k)))
-                        index = builder.zext(_load(builder, indices, at, I32), I64)
+                        index = builder.zext(load_at(builder, indices, at, I32), I64)
                         starts.append(builder.add(rows, builder.mul(index, stride)))
                     for block in range(blocks):
-                        four = [_load(builder, start, I64(BYTES * block), VECTOR) for start in starts]
+                        four = [load_at(builder, start, I64(BYTES * block), VECTOR) for start in starts]
                         for k, mixed in enumerate(_interleaved(builder, four)):
                             hold = held[4 * block + k]
                             builder.store(
@@ -166,10 +167,10 @@ def dotter(width: int = WIDTH):
             x, chunks, count, *rows, sums = arguments
             held = _zeros(builder, GROUP)
             with cgutils.for_range(builder, count) as loop:
-                chunk = builder.zext(_load(builder, chunks, builder.mul(loop.index, I64(4)), I32), I64)
-                value = _load(builder, x, chunk, VECTOR)
+                chunk = builder.zext(load_at(builder, chunks, builder.mul(loop.index, I64(4)), I32), I64)
+                value = load_at(builder, x, chunk, VECTOR)
                 for row, hold in zip(rows, held, strict=True):
-                    weights = _load(builder, row, chunk, VECTOR)
+                    weights = load_at(builder, row, chunk, VECTOR)
                     builder.store(add_products(builder, builder.load(hold), value, weights, width), hold)
             store(
                 builder,
@@ -218,12 +219,12 @@ def scorer(samples: int, vectors: int, width: int = WIDTH):
             x, wide, groups, weights, stride, start, sums, apart = arguments
             held = [_zeros(builder, vectors) for _ in range(samples)]
             for k in range(vectors):
-                begun = _load(builder, start, I64(4 * LANES * k), INTS)
+                begun = load_at(builder, start, I64(4 * LANES * k), INTS)
                 for each in held:
                     builder.store(begun, each[k])
             with cgutils.for_range(builder, groups) as loop:
                 row = builder.add(weights, builder.mul(loop.index, stride))
-                columns = [_load(builder, row, I64(BYTES * k), VECTOR) for k in range(vectors)]
+                columns = [load_at(builder, row, I64(BYTES * k), VECTOR) for k in range(vectors)]
                 for s in range(samples):
                     sample = builder.add(x, builder.mul(I64(s), wide))
                     value = _four(builder, sample, builder.mul(loop.index, I64(GROUP)))
@@ -252,7 +253,7 @@ def reach(typing, values, count):
         values, count = arguments
         largest, signs = _zeros(builder, 2)
         with cgutils.for_range_slice(builder, I64(0), count, I64(LANES), inc=True) as (place, _):
-            bits = _load(builder, values, builder.mul(place, I64(4)), INTS)
+            bits = load_at(builder, values, builder.mul(place, I64(4)), INTS)
             positive = builder.and_(bits, ir.Constant(INTS, [2**31 - 1] * LANES))
             before = builder.load(largest)
             more = builder.icmp_signed(">", positive, before)
@@ -273,7 +274,7 @@ def round_to_bytes(typing, values, factor, offset, quantised):
 
     def codegen(context, builder, signature, arguments):
         values, factor, offset, quantised = arguments
-        scaled = builder.fmul(_load(builder, values, I64(0), FLOATS), splat(builder, factor))
+        scaled = builder.fmul(load_at(builder, values, I64(0), FLOATS), splat(builder, factor))
         rounded = builder.fadd(scaled, ir.Constant(FLOATS, [MAGIC] * LANES))
         whole = builder.add(builder.bitcast(rounded, INTS), splat(builder, offset))
         few = builder.trunc(whole, ir.VectorType(I8, LANES))
@@ -283,44 +284,26 @@ def round_to_bytes(typing, values, factor, offset, quantised):
     return types.void(types.intp, types.float32, types.int32, types.intp), codegen
 
 
-def _rescaled(builder, sums, factor, scales, bias):
+def rescaled(builder, whole, factor, scales, bias):
+    """16 int32 as floats: ``whole * (factor * scales) + bias``."""
+    scale = builder.fmul(splat(builder, factor), scales)
+    product = builder.fmul(builder.sitofp(whole, FLOATS), scale, flags=("contract",))
+    return builder.fadd(product, bias, flags=("contract",))
+
+
+@intrinsic
+def rescale(typing, sums, factor, scales, bias, floats):
     """16 int32 as floats, ``sums * (factor * scales) + bias``; all but the factor are addresses."""
-    whole = builder.sitofp(_load(builder, sums, I64(0), INTS), FLOATS)
-    scale = builder.fmul(splat(builder, factor), _load(builder, scales, I64(0), FLOATS))
-    product = builder.fmul(whole, scale, flags=("contract",))
-    return builder.fadd(product, _load(builder, bias, I64(0), FLOATS), flags=("contract",))
 
+    def codegen(context, builder, signature, arguments):
+        sums, factor, scales, bias, floats = arguments
+        whole = load_at(builder, sums, I64(0), INTS)
+        scales, bias = (load_at(builder, start, I64(0), FLOATS) for start in (scales, bias))
+        store(builder, rescaled(builder, whole, factor, scales, bias), address(builder, floats, I64(0)))
+        return context.get_dummy_value()
 
-def _rescaler(finish):
-    """Writes 16 floats at an address: what ``finish`` makes of rescaled sums and of what is there."""
-
-    def rescale(typing, sums, factor, scales, bias, floats):
-        def codegen(context, builder, signature, arguments):
-            made = _rescaled(builder, *arguments[:4])
-            zeros = ir.Constant(FLOATS, [0.0] * LANES)
-            positive = builder.not_(builder.fcmp_ordered("<=", made, zeros))  # or NaN, which goes on
-            made = finish(builder, made, positive, zeros, arguments[4])
-            store(builder, made, address(builder, arguments[4], I64(0)))
-            return context.get_dummy_value()
-
-        size = types.intp
-        return types.void(size, types.float32, size, size, size), codegen
-
-    return intrinsic(rescale)
-
-
-rescale = _rescaler(lambda builder, made, positive, zeros, floats: made)
-"""16 int32 as floats, ``sums * (factor * scales) + bias``; all but the factor are addresses."""
-rescale_and_rectify = _rescaler(
-    lambda builder, made, positive, zeros, floats: builder.select(positive, made, zeros)
-)
-"""The same, and a ReLU."""
-mask = _rescaler(
-    lambda builder, made, positive, zeros, floats: builder.select(
-        positive, _load(builder, floats, I64(0), FLOATS), zeros
-    )
-)
-"""Leaves what is at ``floats`` where the rescaled sums are positive, and sets it to zero elsewhere."""
+    size = types.intp
+    return types.void(size, types.float32, size, size, size), codegen
 
 
 @intrinsic
@@ -328,7 +311,7 @@ def occupied(typing, quantised):
     """Whether any of 64 bytes at an address is not zero."""
 
     def codegen(context, builder, signature, arguments):
-        found = builder.bitcast(_load(builder, arguments[0], I64(0), VECTOR), ir.VectorType(I64, 8))
+        found = builder.bitcast(load_at(builder, arguments[0], I64(0), VECTOR), ir.VectorType(I64, 8))
         whole = call(builder, "llvm.vector.reduce.or.v8i64", I64, found)
         return builder.icmp_unsigned("!=", whole, I64(0))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ccsweep.engine.layers import Layer
 from ccsweep.engine.layout import Layout
 from ccsweep.estimator.factors import Factors
-from ccsweep.kernels import dense, skipping
+from ccsweep.kernels import skipping, tiles
 from ccsweep.kernels.int8 import split
 from tests.kernels.reference import quantised
 
@@ -196,7 +196,7 @@ def test_a_list_with_negatives_comes_apart():
 
 
 def test_without_tiles_a_dense_layer_gives_the_same(monkeypatch):
-    if not dense.allowed():
+    if not tiles.allowed():
         pytest.skip("this CPU has no tiles, or the system refuses them")
     generator = np.random.default_rng(0)
     layers = [draw(100, 70, 40, True, generator), draw(70, 9, 1, False, generator)]

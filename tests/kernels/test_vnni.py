@@ -117,19 +117,10 @@ def test_the_reach_of_floats():
 
 def test_sums_become_floats_again():
     sums = np.arange(-8, 8, dtype=np.int32)
-    scales, bias = np.full(16, 0.25, np.float32), np.ones(16, np.float32)
-    expected = sums * 0.5 + 1
-    addresses = [array.ctypes.data for array in (scales, bias)]
-    found = np.full((3, 16), 3, np.float32)
-    for row, made in zip(found, (vnni.rescale, vnni.rescale_and_rectify, vnni.mask), strict=True):
-        called(made)(sums.ctypes.data, np.float32(2), *addresses, row.ctypes.data)
-    np.testing.assert_array_equal(found, [expected, np.maximum(expected, 0), np.where(expected > 0, 3, 0)])
-    bias[4] = np.nan
-    for row, made in zip(found, (vnni.rescale, vnni.rescale_and_rectify, vnni.mask), strict=True):
-        row[:] = 3
-        called(made)(sums.ctypes.data, np.float32(2), *addresses, row.ctypes.data)
-    assert np.isnan(found[:2, 4]).all()
-    assert found[2, 4] == 3  # what is not known to be negative stays
+    scales, bias, found = np.full(16, 0.25, np.float32), np.ones(16, np.float32), np.empty(16, np.float32)
+    addresses = [array.ctypes.data for array in (scales, bias, found)]
+    called(vnni.rescale)(sums.ctypes.data, np.float32(2), *addresses)
+    np.testing.assert_array_equal(found, sums * 0.5 + 1)
 
 
 def test_what_is_occupied():
