@@ -76,7 +76,7 @@ def _pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]
         raise UserError(
             f"{labels_path} has a label {labels.max()}, expected 0 to 9: delete it to download it again"
         )
-    return images.astype(np.float32) / 255, labels
+    return np.divide(images, 255, dtype=np.float32), labels  # in one pass: fresh memory is what takes time
 
 
 def read_idx(path: Path) -> np.ndarray:

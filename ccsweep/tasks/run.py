@@ -7,7 +7,6 @@ import json
 import logging
 import shlex
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,13 +22,14 @@ from ccsweep.interrupt import finishing
 from ccsweep.study.folder import StudyFolder, TrialFolder
 from ccsweep.study.identity import settings_of
 from ccsweep.tracking import Run, mask, open_parent, prepare, provenance, resolve_uri
+from ccsweep.tracking.client import connect
 from ccsweep.tracking.find import noted_run
 from ccsweep.tracking.run import NOTE_TAG
 
 ENVIRONMENT_TAG = "ccsweep.environment"
 """File in the study's folder that says with what a trial of a search ran."""
 
-if TYPE_CHECKING:  # torch and Lightning are imported while the store gets ready
+if TYPE_CHECKING:  # torch is imported with the data
     from ccsweep.data.dataset import Dataset
 
 _PROSE = ("training.source", "training.verified")  # about the settings, and no setting
@@ -37,23 +37,24 @@ _PROSE = ("training.source", "training.verified")  # about the settings, and no 
 
 @contextlib.contextmanager
 def prepared(config: Config) -> Iterator["Dataset"]:
-    """The data set, with torch and Lightning imported; MLflow's store gets ready in a thread."""
+    """The data set, with torch, Lightning and MLflow imported: one after the other, for threads get in each
+    other's way there."""
     print(f"{config.task} {config.data.name} {config.rank_notation}", flush=True)  # before seconds of imports
-    gc.disable()  # imports make many objects and no garbage: a second or two less without it
+    uri = resolve_uri(config.tracking.uri)
+    gc.disable()  # imports make many objects and no garbage: two seconds less without it
     try:
-        with ThreadPoolExecutor(1) as pool:
-            store = pool.submit(prepare, resolve_uri(config.tracking.uri))
-            dataset = load(config)
-            import ccsweep.training.fit  # noqa: F401
+        prepare(uri)
+        dataset = load(config)
+        import ccsweep.training.fit  # noqa: F401
 
-            store.result()
+        connect(uri)
     finally:
         gc.enable()
+    _freeze()
     try:
         yield dataset
     finally:
         gc.collect()  # Lightning's cycles hold the data set, and a multirun runs hundreds in one process
-        _freeze()
 
 
 @functools.cache
