@@ -110,7 +110,9 @@ def _check_flags(arguments: list[str]) -> None:
     """Read the flags as Hydra will, which would print two dozen lines about a wrong one."""
 
     def refuse(message: str) -> NoReturn:
-        raise UserError(f"{message}; python -m ccsweep --hydra-help lists the flags")
+        lost = message.startswith("unrecognized arguments: ") and "=" in message
+        hint = "flags go before all overrides, or after them; " if lost else ""
+        raise UserError(f"{message}; {hint}python -m ccsweep --hydra-help lists the flags")
 
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]

@@ -26,6 +26,11 @@ AIM = ["+sweep.objectives.validation_error=minimize", "sweep.n_trials=3"]
         (["sweep.space={training.l1:'choice(0,1)'}"], "sweep.space.training.l1: is not there; add it with a plus, as in '+sweep.space={...}' or '+sweep.space.training.l1=...'"),
         (["sweep.space.training.l1=1"], "sweep.space.training"),
         (["--foo"], "unrecognized arguments: --foo; python -m ccsweep --hydra-help lists the flags"),
+        (
+            ["training.epochs=1", "--config-dir=places", "seeds=1"],
+            "unrecognized arguments: seeds=1; flags go before all overrides, or after them; "
+            "python -m ccsweep --hydra-help lists the flags",
+        ),
         (["--experimental-rerun=x.pickle"], "--experimental-rerun: is not supported; give the command of that run again"),
         (["-m", "training.l1=interval(0,inf)", *AIM], f"sweep.space: training.l1=interval(0,inf): the ends of an interval are finite numbers, below 2 to the 63; {SPACE}"),
         (["-m", "training.l1=interval(nan,1)", *AIM], f"sweep.space: training.l1=interval(nan,1): the ends of an interval are finite numbers, below 2 to the 63; {SPACE}"),

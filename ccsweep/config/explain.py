@@ -105,6 +105,8 @@ def _unknown_option(group: str, option: str, options: list[str]) -> str:
     line = f"{group or '--config-name'}={option}: no such option"
     line += f"; expected one of {', '.join(options)}" if options else ""
     line += did_you_mean(option, options)
+    if group == "cluster":
+        line += "; a profile of your own is found with --config-dir=PLACE, in PLACE/cluster"
     if group == "ranks":
         line += "; for any other ranks write 'ranks.layers=[40,30,20]'"
     return line

@@ -12,6 +12,7 @@ from tests.cluster.conftest import Lab
     [
         ("{partition:short,time:10}", "would wait for ever (Partition"),
         ("{gpus_per_node:9}", "no worker can be started (sbatch: error: "),
+        ("{partiton:main}", "no worker can be started (sbatch: unrecognized option '--partiton=main'"),
         ("{partition:none}", "no worker can be started (sbatch: error: invalid partition specified: none"),
     ],
 )
@@ -26,7 +27,7 @@ def test_a_job_that_can_never_start(asked: str, complaint: str, lab: Lab) -> Non
 
 def test_a_job_that_waits_says_so_and_nobody_waits_for_it(lab: Lab) -> None:
     options = ["training.l1=range(0,6)", "training.source='2'", "sweep.workers=2"]
-    status, out = lab.run(*options, "sweep.slurm={nodelist:n1,exclusive:true}")
+    status, out = lab.run(*options, "sweep.slurm={nodelist:n1,exclusive:true,nice:1}")
     assert status == 0, out
     assert lab.states() == {"COMPLETE": 6}
     assert " waits (Resources)" in out

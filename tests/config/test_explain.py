@@ -39,6 +39,11 @@ from tests.config.complaint import complaint
             "++sweep.slurm=partition:main",  # what bash leaves of braces without quotes
             "sweep.slurm: is no mapping; expected 'sweep.slurm={a:1,b:2}', in quotes: a shell takes braces apart",
         ),
+        (
+            "cluster=lab",
+            "cluster=lab: no such option; expected one of local, slurm; a profile of your own is found with "
+            "--config-dir=PLACE, in PLACE/cluster",
+        ),
         ("hydra/launcher=jobli", "hydra/launcher=jobli: no such option; expected one of basic"),
         (
             "hydra.run.dirr=x",

@@ -52,13 +52,22 @@ def parameters(slurm: Mapping[str, Any], name: str, folder: Path) -> dict[str, A
         name: of the study.
         folder: of the study; its jobs are known by it.
     """
-    given = {
-        key if key in _OF_SUBMITIT or key.startswith("slurm_") else f"slurm_{key}": value
-        for key, value in slurm.items()
-    }
+    from submitit import SlurmExecutor
+
+    known = SlurmExecutor._valid_parameters()  # submitit has no public one
+    given: dict[str, Any] = {}
     # A worker that is lost is replaced: SLURM starting it again, too, would only make one that has no task.
     # gpus_per_task wants to be told of the one task.
-    own = {"no-requeue": True, "ntasks": 1, **given.pop("slurm_additional_parameters", {})}
+    own: dict[str, Any] = {"no-requeue": True, "ntasks": 1}
+    for key, value in slurm.items():
+        word = key.removeprefix("slurm_")
+        if key in _OF_SUBMITIT:
+            given[key] = value
+        elif word in known:
+            given[f"slurm_{word}"] = value
+        else:  # sbatch knows more words
+            own[word.replace("_", "-")] = value
+    own |= given.pop("slurm_additional_parameters", {})
     about = {"timeout_min": MINUTES, "name": f"ccsweep-{name}", "slurm_comment": str(folder)}
     return {**about, "slurm_additional_parameters": own, **given}
 

@@ -76,12 +76,17 @@ def test_a_worker_is_one_process(key: str) -> None:
 
 
 def test_what_a_job_is_made_from() -> None:
+    """Also from words of sbatch that submitit does not know."""
     given = {"partition": "gpu", "additional_parameters": {"licenses": "a"}, "mem_gb": 8, "gpus_per_task": 1}
+    given |= {"reservation": "night", "mem_bind": "local"}
     assert parameters(given, "digits", Path("/studies/digits")) == {
         "timeout_min": 1440,
         "name": "ccsweep-digits",
         "slurm_comment": "/studies/digits",
-        "slurm_additional_parameters": {"no-requeue": True, "ntasks": 1, "licenses": "a"},
+        "slurm_additional_parameters": {
+            **{"no-requeue": True, "ntasks": 1},
+            **{"reservation": "night", "mem-bind": "local", "licenses": "a"},
+        },
         "slurm_partition": "gpu",
         "mem_gb": 8,
         "slurm_gpus_per_task": 1,
