@@ -159,10 +159,8 @@ def _pass_on(units, begin, end, rows, tops, new):
     quantised, offsets, scales = new
     offsets[begin:end] = 0
     for s in range(begin, end):
-        row, byte = (
-            rows.ctypes.data + (s - begin) * rows.strides[0],
-            quantised.ctypes.data + s * quantised.strides[0],
-        )
+        row = rows.ctypes.data + (s - begin) * rows.strides[0]
+        byte = quantised.ctypes.data + s * quantised.strides[0]
         largest = reach(tops.ctypes.data + BYTES * (s - begin), LANES)
         scales[s] = quantise(row, -(-units // LANES) * LANES, abs(largest), largest < 0, 0, byte)
     tops[:] = 0
